@@ -1,0 +1,22 @@
+"""The one list of public names."""
+
+from freezeinspect.freezing import bn_freeze as bn_freeze
+from freezeinspect.freezing import freeze as freeze
+from freezeinspect.freezing import freeze_all_but as freeze_all_but
+from freezeinspect.freezing import freeze_to as freeze_to
+from freezeinspect.freezing import set_train_mode as set_train_mode
+from freezeinspect.freezing import set_trainable as set_trainable
+from freezeinspect.freezing import unfreeze as unfreeze
+from freezeinspect.regimes import WhatIf as WhatIf
+from freezeinspect.regimes import what_if as what_if
+from freezeinspect.report import Report as Report
+from freezeinspect.report import inspect as inspect
+from freezeinspect.state import Answer as Answer
+from freezeinspect.state import Finding as Finding
+from freezeinspect.state import Observed as Observed
+from freezeinspect.state import Snapshot as Snapshot
+from freezeinspect.state import Structure as Structure
+from freezeinspect.walk import apply_leaf as apply_leaf
+from freezeinspect.walk import children as children
+
+__version__: str

@@ -1,0 +1,127 @@
+"""The one traversal of a module tree: pre-order, every module, not only leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+from torch import nn
+
+Modules: TypeAlias = nn.Module | list[Any] | tuple[Any, ...]
+
+VISIT_LIMIT = 32  # visits of one shared module: 22 nested sharings would make 8 million paths
+
+WRAPPERS = {  # wrappers that users never named, and where each keeps the module that they did
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+}
+
+
+class NotAModule(TypeError):
+    """Something stands where a module, or a list or tuple of modules, was expected."""
+
+    def __init__(self, seen: object) -> None:
+        super().__init__(
+            f"expected a torch.nn.Module, or a list or tuple of them, but got {type(seen).__qualname__} "
+            f"({str(seen)[:40]!r}); pass the model itself, or its groups of modules"
+        )
+
+
+def children(m: Modules) -> list[Any]:
+    """Give the direct children of a module, each once; a list or tuple is its own children.
+
+    Children are sub-modules, not parameters, and a container is a child too. Raises NotAModule.
+
+    >>> children(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    [Linear(in_features=2, out_features=2, bias=True), ReLU()]
+    """
+    if isinstance(m, list | tuple):
+        return list(m)
+    _class_of(m)
+    return [child for _, child in _each_once(m.__dict__["_modules"].items()) if child is not None]
+
+
+def apply_leaf(m: Modules, f: Callable[[nn.Module], Any]) -> None:
+    """Call f on every module of m in pre-order: a module first, then each of its children in turn.
+
+    Despite fastai's name for it, not only on leaves. A list or tuple is walked without calling f on it. A module
+    held by two parents is visited under both, at most VISIT_LIMIT times; one that lies on its own path is skipped
+    there. Raises NotAModule when it meets something else.
+
+    >>> apply_leaf(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), lambda m: print(type(m).__name__))
+    Sequential
+    Linear
+    ReLU
+    """
+    for _, module in walk(m):
+        f(module)
+
+
+def walk(m: Modules, shared: list[tuple[str, int]] | None = None) -> Iterator[tuple[str, nn.Module]]:
+    """Give the path and module of every visit in pre-order, children taken before their parent is handed out.
+
+    Given a list, it enters each module once and adds every further edge to the list (its path, and which module
+    in order of visits); it also passes over wrappers that the user never named (WRAPPERS), so the paths are those
+    the user wrote.
+    """
+    visited: dict[int, int] = {}  # how often; or, when once is enough, as which
+    plain: set[type] = set()  # classes known to be modules, and no wrappers to pass over
+    stack: list[tuple[str, Any, Any]] = [("", m, None)]  # each with the entry that led to it
+    while stack:
+        path, here, above = entry = stack.pop()
+        if type(here) not in plain:
+            if isinstance(here, list | tuple):
+                stack += [(str(i), child, entry) for i, child in reversed(list(enumerate(here)))]
+                continue
+            if shared is not None:
+                here = unwrapped(here)
+            plain.add(_class_of(here))
+        key = id(here)
+        if key not in visited:
+            visited[key] = 1 if shared is None else len(visited)
+        elif shared is not None:
+            shared.append((path, visited[key]))
+            continue
+        elif visited[key] == VISIT_LIMIT or _on_path(here, above):
+            continue
+        else:
+            visited[key] += 1
+        held = here.__dict__["_modules"]
+        if not held:
+            yield path, here
+            continue
+        below = _each_once(held.items()) if shared is None else held.items()
+        yield path, here
+        prefix = f"{path}." if path else ""
+        stack += [(prefix + name, child, entry) for name, child in reversed(below) if child is not None]
+
+
+def _class_of(module: Any) -> type:
+    if not isinstance(module, nn.Module):
+        raise NotAModule(module)
+    return type(module)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Give the module that the user wrote, without the wrappers around it."""
+    while (attribute := _wrapped_at(type(module))) is not None:
+        module = module.__dict__["_modules"][attribute]
+    return module
+
+
+def _wrapped_at(kind: type) -> str | None:
+    names = (f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
+    return next((WRAPPERS[name] for name in names if name in WRAPPERS), None)
+
+
+def _each_once(edges: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return list({id(child): (name, child) for name, child in edges}.values())
+
+
+def _on_path(module: Any, above: Any) -> bool:
+    while above is not None:
+        _, held, above = above
+        if held is module:
+            return True
+    return False
