@@ -1,0 +1,141 @@
+"""The glob grammar over dotted paths, the same everywhere.
+
+`*` matches within one name, `**` any number of whole names, `?` one character, `[ab]` one of those, `{a,b}` either.
+`[0-23]` is a range of whole numbers, which for single digits is what a shell does. A pattern that matches a module
+means its whole subtree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+
+_NUMBERS = re.compile(r"\[(\d+)-(\d+)\]")
+
+
+class BadPattern(ValueError):
+    """The pattern is not in the grammar."""
+
+    def __init__(self, pattern: str, why: str) -> None:
+        super().__init__(f"pattern {pattern!r}: {why}")
+
+
+class MatchesNothing(ValueError):
+    """The pattern matches no path; the nearest ones are named."""
+
+    def __init__(self, pattern: str, paths: Iterable[str]) -> None:
+        near = nearest(pattern, paths)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        super().__init__(f"pattern {pattern!r} matches nothing{hint}")
+
+
+def nearest(path: str, paths: Iterable[str]) -> list[str]:
+    """Name the paths that look most like this one, at most three."""
+    return get_close_matches(path, [known for known in paths if known], n=3, cutoff=0.6)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One glob, compiled on first use. Raises BadPattern where it is made.
+
+    >>> Pattern("layer.[0-11].{q,k}").matches("layer.10.k.weight")
+    True
+    >>> Pattern("layer.1").matches("layer.10")
+    False
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        _ = self._compiled
+
+    def matches(self, path: str) -> bool:
+        """Tell whether the path, or a module that holds it, is matched."""
+        return self._compiled.match(path) is not None
+
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(rf"(?:{_translated(self.text)})(?:\..*)?\Z" if self.text else "", re.DOTALL)
+
+
+def _translated(text: str) -> str:
+    """Translate a glob into a regular expression."""
+    out, i, depth = "", 0, 0
+    while i < len(text):
+        here = text[i]
+        if text.startswith("**.", i) and _starts_name(text, i):
+            out, i = out + r"(?:[^.]+\.)*", i + 3
+        elif text.startswith(".**", i) and i + 3 == len(text):
+            out, i = out + r"\..+", i + 3
+        elif text.startswith("**", i):
+            if not (_starts_name(text, i) and i + 2 == len(text)):
+                raise BadPattern(text, "`**` stands for whole names: write it between dots, as in '**.bias'")
+            out, i = out + ".*", i + 2
+        elif here == "[":
+            piece, i = _bracket(text, i)
+            out += piece
+        elif here == "{":
+            out, i, depth = out + "(?:", i + 1, depth + 1
+        elif here in ",}" and depth:
+            out, i, depth = out + ("|" if here == "," else ")"), i + 1, depth - (here == "}")
+        else:
+            out, i = out + {"*": "[^.]*", "?": "[^.]"}.get(here, re.escape(here)), i + 1
+    if depth:
+        raise BadPattern(text, "a '{' is not closed; write '[{]' for the character itself")
+    return out
+
+
+def _starts_name(text: str, i: int) -> bool:
+    return i == 0 or text[i - 1] in ".{,"
+
+
+def _bracket(text: str, i: int) -> tuple[str, int]:
+    numbers = _NUMBERS.match(text, i)
+    if numbers and int(numbers[1]) > int(numbers[2]):
+        raise BadPattern(text, f"{numbers[0]} runs backwards: write the lower end first")
+    if numbers and max(map(len, numbers.groups())) > 1:
+        return rf"(?<!\d){_between(int(numbers[1]), int(numbers[2]))}(?!\d)", numbers.end()
+    end = text.find("]", i + 2)
+    if end < 0:
+        raise BadPattern(text, "a '[' is not closed; write '[[]' for the character itself")
+    inside = text[i + 1 : end]
+    negated = inside[:1] == "!" and len(inside) > 1
+    members = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[negated:])
+    try:
+        re.compile(f"[{members}]")
+    except re.error:
+        raise BadPattern(text, f"[{inside}] runs backwards: write the lower end first") from None
+    return f"[{'^.' if negated else ''}{members}]", end + 1
+
+
+def _between(low: int, high: int) -> str:
+    """Give a regular expression for the whole numbers from low to high."""
+    lengths = range(len(str(low)), len(str(high)) + 1)
+    bounds = ((max(low, 10 ** (n - 1) if n > 1 else 0), min(high, 10**n - 1)) for n in lengths)
+    return f"(?:{'|'.join(_digits(str(first), str(last)) for first, last in bounds)})"
+
+
+def _digits(low: str, high: str) -> str:
+    """Do the same for two numbers of one length."""
+    if low == high:
+        return low
+    if len(low) == 1:
+        return f"[{low}-{high}]"
+    rest = len(low) - 1
+    if low[0] == high[0]:
+        return low[0] + _digits(low[1:], high[1:])
+    middle = f"[{int(low[0]) + 1}-{int(high[0]) - 1}]" + r"\d" * rest if int(high[0]) - int(low[0]) > 1 else None
+    ends = (low[0] + _digits(low[1:], "9" * rest), middle, high[0] + _digits("0" * rest, high[1:]))
+    return f"(?:{'|'.join(filter(None, ends))})"
+
+
+def escape(name: str) -> str:
+    """Write a name so that it matches itself alone.
+
+    >>> escape("a[0]")
+    'a[[]0]'
+    """
+    return re.sub(r"([*?\[{},])", r"[\1]", name)

@@ -1,0 +1,285 @@
+"""The faces: a Report of one model, and what makes it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from freezeinspect.patterns import MatchesNothing, Pattern, nearest
+from freezeinspect.serial import Record, dumps, loads
+from freezeinspect.state import NO, YES, Answer, Finding, Observed, Shape, Snapshot, Source, Structure, Tensor
+from freezeinspect.verdicts import Summary, Verdicts, judge, summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from freezeinspect.views.rows import Row
+
+
+class NoSuchModule(KeyError):
+    """The model has no module at this path; the nearest ones are named."""
+
+    def __init__(self, path: str, paths: Any) -> None:
+        near = nearest(path, paths)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; report.find() takes patterns"
+        self.message = f"no module at {path!r}{hint}"
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class ModuleState:
+    """One module of a report: its flags and its verdicts.
+
+    `requires_grad`, `weights_move` and `stats_move` are over its subtree, all else is its own.
+    """
+
+    report: Report
+    number: int
+
+    @property
+    def path(self) -> str:
+        """Give the path as `named_modules` does; the root's is empty."""
+        return self._structure.paths[self.number]
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Give the further paths of a shared module."""
+        return self._structure.aliases[self.number]
+
+    @property
+    def type(self) -> str | None:
+        """Give the fully qualified class name, as the user wrote it."""
+        return self._structure.types[self.number]
+
+    @property
+    def training(self) -> Answer:
+        """Tell whether the module is in train mode."""
+        return self.report.snapshot.training[self.number]
+
+    @property
+    def trainable(self) -> Answer:
+        """Give fastai's attribute; `absent` where it is missing."""
+        return self.report.snapshot.trainable[self.number]
+
+    @property
+    def bn_freeze(self) -> Answer:
+        """Give fastai's attribute; `absent` where it is missing."""
+        return self.report.snapshot.bn_freeze[self.number]
+
+    @property
+    def drop_freeze(self) -> Answer:
+        """Give fastai's attribute; `absent` where it is missing."""
+        return self.report.snapshot.drop_freeze[self.number]
+
+    @property
+    def track_running_stats(self) -> Answer:
+        """Give the norm layer's attribute; `absent` where it is missing."""
+        return self.report.snapshot.track_running_stats[self.number]
+
+    @property
+    def momentum(self) -> float | None:
+        """Give the norm layer's momentum."""
+        return self.report.snapshot.momentum[self.number]
+
+    @property
+    def dropout(self) -> float | None:
+        """Give a dropout's p."""
+        return self.report.snapshot.dropout[self.number]
+
+    @property
+    def stray(self) -> tuple[str, ...]:
+        """Give misspelled attributes that were set to false and freeze nothing."""
+        return self.report.snapshot.stray.get(self.number, ())
+
+    @property
+    def requires_grad(self) -> Answer:
+        """Tell whether the parameters of the subtree require a gradient."""
+        return self.report.verdicts.requires_grad[self.number]
+
+    @property
+    def weights_move(self) -> Answer:
+        """Tell whether the next step can move the weights of the subtree."""
+        return self.report.verdicts.weights_move[self.number]
+
+    @property
+    def stats_move(self) -> Answer:
+        """Tell whether the next forward can move the running statistics of the subtree."""
+        return self.report.verdicts.stats_move[self.number]
+
+    @property
+    def normalises_with(self) -> str:
+        """Tell what the module itself normalises with: batch, running, sample, none or unknown."""
+        return self.report.verdicts.normalises_with[self.number]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Give the module's own parameters and buffers."""
+        return tuple(self._structure.tensors[i] for i in self._structure.own[self.number])
+
+    @property
+    def shape(self) -> Shape | None:
+        """Give the output's shape and multiply-adds, where an input was given."""
+        return self.report.shapes.get(self.path) if self.report.shapes else None
+
+    @property
+    def _structure(self) -> Structure:
+        return self.report.snapshot.structure
+
+    def __repr__(self) -> str:
+        flags = ("training", "trainable", "bn_freeze", "requires_grad", "weights_move", "stats_move")
+        said = ", ".join(f"{flag}={getattr(self, flag)}" for flag in flags)
+        return f"ModuleState({self.path!r}, {said}, normalises_with={self.normalises_with})"
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The state of one model, module by module; everything that is worked out is made on first use.
+
+    Two reports are equal when structure, flags and optimizers are.
+    """
+
+    snapshot: Snapshot
+    observed: Observed = Observed()
+    source: Source = Source()
+    shapes: dict[str, Shape] | None = None
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """What follows from the flags."""
+        return judge(self.snapshot)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The totals."""
+        return summarise(self.snapshot, self.verdicts)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong; nothing looks for it yet."""
+        return ()
+
+    @cached_property
+    def sentence(self) -> str:
+        """The state in one sentence."""
+        from freezeinspect.views import text
+
+        return text.sentence(self.snapshot, self.verdicts, self.summary)
+
+    def __len__(self) -> int:
+        return len(self.snapshot.structure)
+
+    def __iter__(self) -> Iterator[ModuleState]:
+        return (ModuleState(self, i) for i in range(len(self)))
+
+    def __getitem__(self, path: str) -> ModuleState:
+        index = self.snapshot.structure.index
+        if path not in index:
+            raise NoSuchModule(path, index)
+        return ModuleState(self, index[path])
+
+    def find(self, pattern: str) -> list[ModuleState]:
+        """Give the modules that a pattern matches, each with its subtree, and the owners of matched tensors.
+
+        Raises BadPattern and MatchesNothing.
+        """
+        glob, structure = Pattern(pattern), self.snapshot.structure
+        found = {i for path, i in structure.index.items() if glob.matches(path)}
+        found |= {tensor.owner for i, tensor in enumerate(structure.tensors) if glob.matches(structure.full_name(i))}
+        if not found:
+            raise MatchesNothing(pattern, structure.index)
+        return [ModuleState(self, i) for i in sorted(found)]
+
+    @property
+    def frozen(self) -> list[ModuleState]:
+        """Give the modules all of whose parameters are frozen."""
+        return [module for module in self if module.requires_grad is NO]
+
+    @property
+    def trainable(self) -> list[ModuleState]:
+        """Give the modules all of whose parameters require a gradient."""
+        return [module for module in self if module.requires_grad is YES]
+
+    def rows(self, depth: int | None = None, fold: bool = True) -> list[Row]:
+        """Give the folded rows that every view is made of."""
+        from freezeinspect.views import rows
+
+        return rows.rows(self.snapshot, self.verdicts, self.observed, self.shapes, depth=depth, fold=fold)
+
+    def tree(self, depth: int | None = None, fold: bool = True, width: int = 80) -> str:
+        """Draw the folded tree with its sentence, without colour."""
+        return self._drawn(self.rows(depth, fold), width, colour=False)
+
+    def _drawn(self, rows: list[Row], width: int, colour: bool) -> str:
+        from freezeinspect.views import text
+
+        return f"{text.tree(rows, width, colour)}\n\n{self.sentence}"
+
+    def __str__(self) -> str:
+        return self.tree()
+
+    def __repr__(self) -> str:
+        return self._drawn(self.rows(), 80, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+
+    def _repr_html_(self) -> str:
+        from freezeinspect.views import text
+
+        return text.html_table(self.rows(), self.sentence)
+
+    def to_markdown(self, depth: int | None = None, fold: bool = True) -> str:
+        """Write the folded rows as a Markdown table, with the sentence."""
+        from freezeinspect.views import text
+
+        return f"{text.markdown(self.rows(depth, fold))}\n\n{self.sentence}\n"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give a pandas frame with one row a module, indexed by path."""
+        from freezeinspect.views import frame
+
+        return frame.frame(self.snapshot, self.verdicts, self.shapes)
+
+    def to_json(self) -> str:
+        """Write the record as JSON, version 1 (docs/design.md, section 3)."""
+        return dumps(self.snapshot, self.observed, self.source, self.findings)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Report:
+        """Read a report back from its JSON. Raises NotARecord."""
+        record: Record = loads(text)
+        return cls(record.snapshot, record.observed, record.source)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Report) and self.snapshot == other.snapshot
+
+    def __hash__(self) -> int:
+        return hash(self.snapshot.structure.paths)
+
+
+def inspect(
+    model: nn.Module,
+    optimizer: Any = None,
+    *,
+    input_size: Any = None,
+    input_data: Any = None,
+) -> Report:
+    """Report the freeze state of a live model: per module what is frozen, what trains and what will move.
+
+    `optimizer` is one optimizer or a list of them. `input_size` or `input_data` adds output shapes and
+    multiply-adds by torchinfo, run on a twin. The model is never changed and no value is read. Raises NotAModule,
+    NotAnOptimizer and ShapesUnknown.
+    """
+    from freezeinspect.readers import live
+
+    snapshot = live.read(model, optimizer)
+    if input_size is None and input_data is None:
+        return Report(snapshot)
+    from freezeinspect.shapes import measure
+
+    return Report(snapshot, shapes=measure(model, input_size, input_data))

@@ -1,0 +1,1 @@
+"""What people read: one intermediate, lowered to text or to a frame."""

@@ -1,0 +1,150 @@
+"""The one intermediate of every view: folded modules as rows of words."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from freezeinspect.folding import folded
+from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, YES, Observed, Shape, Snapshot, Structure
+from freezeinspect.verdicts import Verdicts
+
+MODE = {YES: "train", NO: "eval", MIXED: "mixed", ABSENT: "–", UNKNOWN: "?"}
+MOVES = {YES: "move", NO: "still", MIXED: "mixed", ABSENT: "–", UNKNOWN: "?"}
+WORD = {YES: "yes", NO: "no", MIXED: "mixed", ABSENT: "–", UNKNOWN: "?"}
+
+
+class Row(NamedTuple):
+    """One line of a view: equal siblings, in words."""
+
+    depth: int
+    name: str
+    pattern: str
+    times: int
+    type: str
+    params: str
+    mode: str
+    trainable: str
+    bn_freeze: str
+    requires_grad: str
+    group: str
+    weights: str
+    stats: str
+    norm: str
+    shape: str = ""
+    mult_adds: str = ""
+
+
+def rows(
+    snapshot: Snapshot,
+    verdicts: Verdicts,
+    observed: Observed,
+    shapes: dict[str, Shape] | None = None,
+    *,
+    depth: int | None = None,
+    fold: bool = True,
+) -> list[Row]:
+    """Fold a snapshot into rows, in pre-order."""
+    structure = snapshot.structure
+    shapes = shapes or {}
+    facts = [(own, shapes.get(path)) for own, path in zip(_facts(snapshot, observed), structure.paths, strict=True)]
+    made = []
+    for line in folded(structure, facts, depth, fold):
+        i = line.modules[0]
+        shape = shapes.get(structure.paths[i])
+        made.append(
+            Row(
+                depth=line.depth,
+                name=line.name,
+                pattern=line.pattern,
+                times=len(line.modules),
+                type=(structure.types[i] or "?").rpartition(".")[2],
+                params=quantity(elements_below(structure, i)),
+                mode=MODE[snapshot.training[i]],
+                trainable=WORD[snapshot.trainable[i]],
+                bn_freeze=WORD[snapshot.bn_freeze[i]],
+                requires_grad=WORD[verdicts.requires_grad[i]],
+                group=_groups_below(snapshot, i),
+                weights=MOVES[verdicts.weights_move[i]],
+                stats=MOVES[verdicts.stats_move[i]],
+                norm={"none": "", "unknown": "?"}.get(verdicts.normalises_with[i], verdicts.normalises_with[i]),
+                shape="×".join(map(str, shape.output)) if shape and shape.output else "",
+                mult_adds=quantity(shape.mult_adds) if shape else "",
+            )
+        )
+    return made
+
+
+def _facts(snapshot: Snapshot, observed: Observed) -> list[Hashable]:
+    """Give what must agree for two modules to share a line: every column of the record but names."""
+    modules = zip(
+        snapshot.training,
+        snapshot.trainable,
+        snapshot.bn_freeze,
+        snapshot.drop_freeze,
+        snapshot.track_running_stats,
+        snapshot.momentum,
+        snapshot.dropout,
+        observed.movement or (None,) * len(snapshot.structure),
+        strict=True,
+    )
+    own = snapshot.structure.own
+    return [
+        (flags, snapshot.stray.get(i), tuple(_tensor_facts(snapshot, number) for number in own[i]))
+        for i, flags in enumerate(modules)
+    ]
+
+
+def _tensor_facts(snapshot: Snapshot, i: int) -> Hashable:
+    optional = (snapshot.groups, snapshot.has_grad, snapshot.has_state)
+    tensor = snapshot.structure.tensors[i]
+    return (*tensor[1:], snapshot.requires_grad[i], *(column[i] for column in optional if column))
+
+
+def elements_below(structure: Structure, module: int) -> int | None:
+    """Count the elements of the parameters in a subtree, each tied tensor once; None where one is not known."""
+    ties, total = set(), 0
+    for below in structure.subtree(module):
+        for number in structure.own[below]:
+            tensor = structure.tensors[number]
+            if tensor.kind == "buffer" or tensor.tie in ties:
+                continue
+            if tensor.kind == "unknown" or tensor.elements is None:
+                return None
+            if tensor.tie is not None:
+                ties.add(tensor.tie)
+            total += tensor.elements
+    return total
+
+
+def _groups_below(snapshot: Snapshot, module: int) -> str:
+    """Name the optimizer groups of a subtree's parameters; a dash among them stands for one in no group."""
+    if not snapshot.groups:
+        return ""
+    structure = snapshot.structure
+    numbers = [i for below in structure.subtree(module) for i in structure.own[below]]
+    found = {snapshot.groups[i] or (-1,) for i in numbers if structure.tensors[i].kind == "parameter"}
+    return _spans(sorted({group for groups in found for group in groups}))
+
+
+def _spans(groups: list[int]) -> str:
+    if not groups:
+        return ""
+    known = [group for group in groups if group >= 0]
+    consecutive = len(known) > 2 and known[-1] - known[0] == len(known) - 1
+    text = f"{known[0]}-{known[-1]}" if consecutive else ",".join(map(str, known))
+    return ",".join(filter(None, ["–" if -1 in groups else "", text]))
+
+
+def quantity(number: int | None) -> str:
+    """Write a count as people say it.
+
+    >>> quantity(25_557_032), quantity(6_738_415_616), quantity(1_234), quantity(0), quantity(None)
+    ('25.6 M', '6.7 B', '1.2 k', '0', '?')
+    """
+    if number is None:
+        return "?"
+    for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if round(number / size, 1) >= 1:
+            return f"{number / size:.1f} {unit}"
+    return str(number)

@@ -1,0 +1,192 @@
+"""Rows as text: the folded tree, Markdown and plain HTML, all by tabulate, and the sentence below them."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from freezeinspect.state import ABSENT, NO, UNKNOWN, YES, Snapshot
+from freezeinspect.verdicts import Summary, Verdicts
+from freezeinspect.views.rows import Row, quantity
+
+WIDTH = 80
+NARROWEST = 22  # of the module column, before a column gives way
+COLUMNS = {  # of Row, with the heading of each, in order
+    "params": "params",
+    "shape": "output\nshape",
+    "mult_adds": "mult-\nadds",
+    "mode": "mode",
+    "trainable": "train-\nable",
+    "bn_freeze": "bn_\nfreeze",
+    "requires_grad": "requires\n_grad",
+    "group": "group",
+    "weights": "weights",
+    "stats": "running\nstats",
+    "norm": "norm\nuses",
+}
+OPTIONAL = ("shape", "mult_adds", "trainable", "bn_freeze", "group", "norm")  # shown where they say something
+GIVE_WAY = ("params", "norm", "mult_adds")  # in this order, where the width does not do
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+COLOURS = {"move": "32", "still": "36", "mixed": "33"}
+ADAPTERS = ("lora_", "adapter", "ia3_", "prompt_", "prefix_", "oft_", "vera_", "hada_", "lokr_")
+
+
+def tree(rows: Sequence[Row], width: int = WIDTH, colour: bool = False) -> str:
+    """Lay rows out as an indented table no wider than `width` characters, where its columns allow."""
+    columns = _fitting(rows, width)
+    room = width - sum(_widths(rows, columns))
+    cells = [[_label(row, room), *(_cell(row, column, colour) for column in columns)] for row in rows]
+    return table(["module", *(COLUMNS[column] for column in columns)], cells, right=("params", "mult-\nadds"))
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """Lay cells out under their headings, two spaces apart, without the padding that tabulate gives headings."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(headers)
+    widths = [
+        max(len(_ANSI.sub("", text)) for cell in (header, *column) for text in cell.split("\n"))
+        for header, column in zip(headers, columns, strict=True)
+    ]
+    body = [list(headers), ["-" * width for width in widths], *map(list, rows)]
+    align = ["right" if header in right else "left" for header in headers]
+    text = tabulate(body, tablefmt="plain", colalign=align, disable_numparse=True, preserve_whitespace=True)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _fitting(rows: Sequence[Row], width: int) -> list[str]:
+    columns = [c for c in COLUMNS if c not in OPTIONAL or any(getattr(row, c) not in ("", "–") for row in rows)]
+    wanted = min(NARROWEST, max(len(_whole_label(row)) for row in rows))
+    for column in GIVE_WAY:
+        if column in columns and width - sum(_widths(rows, columns)) < wanted:
+            columns.remove(column)
+    return columns
+
+
+def _widths(rows: Sequence[Row], columns: Sequence[str]) -> list[int]:
+    """Give the width of each column with the two spaces before it."""
+    cells = {c: [*COLUMNS[c].split("\n"), *(getattr(row, c) for row in rows)] for c in columns}
+    return [2 + max(map(len, cells[c])) for c in columns]
+
+
+def _whole_label(row: Row) -> str:
+    count = f" ×{row.times}" if row.times > 1 else ""
+    return f"{'  ' * row.depth}{_shown(row)}{count} {row.type}" if row.depth else row.type
+
+
+def _shown(row: Row) -> str:
+    """Name a row within its parent; a bare number says little, so its parent's name goes before it."""
+    parent = row.pattern[: -len(row.name) - 1].rpartition(".")[2]
+    return visible(f"{parent}.{row.name}" if parent and row.name.lstrip("{[")[:1].isdigit() else row.name)
+
+
+def _label(row: Row, room: int) -> str:
+    """Shorten a label to its room: the type gives way first, then the middle of the name."""
+    label = _whole_label(row)
+    return label if len(label) <= room else label[: max(room - 1, 1)] + "…"
+
+
+def visible(text: str) -> str:
+    """Write control characters as escapes, so that a name cannot move the cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _cell(row: Row, column: str, colour: bool) -> str:
+    text: str = getattr(row, column)
+    return f"\x1b[{COLOURS[text]}m{text}\x1b[0m" if colour and text in COLOURS else text
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Lay rows out as a Markdown table."""
+    return _plain(rows, "github")
+
+
+def html_table(rows: Sequence[Row], sentence: str) -> str:
+    """Lay rows out as an HTML table with the sentence below."""
+    return f"{_plain(rows, 'html')}\n<p>{html.escape(sentence)}</p>"
+
+
+def _plain(rows: Sequence[Row], style: str) -> str:
+    columns = [c for c in COLUMNS if c not in OPTIONAL or any(getattr(row, c) not in ("", "–") for row in rows)]
+    table = [[_path(row, style), row.times, row.type, *(getattr(row, c) for c in columns)] for row in rows]
+    headers = ["module", "count", "type", *(COLUMNS[c].replace("-\n", "").replace("\n", " ") for c in columns)]
+    return tabulate(table, [h.replace(" _", "_").replace("_ ", "_") for h in headers], style, disable_numparse=True)
+
+
+def _path(row: Row, style: str) -> str:
+    path = visible(row.pattern) or "(root)"
+    return path.replace("|", "\\|") if style == "github" else path
+
+
+def sentence(snapshot: Snapshot, verdicts: Verdicts, summary: Summary) -> str:
+    """Say in one sentence what trains and which running statistics will move."""
+    parts = [_about_weights(snapshot, verdicts, summary), _about_stats(snapshot, verdicts, summary)]
+    text = "; ".join(filter(None, parts))
+    return text[:1].upper() + text[1:] + "."
+
+
+def _about_weights(snapshot: Snapshot, verdicts: Verdicts, summary: Summary) -> str:
+    structure = snapshot.structure
+    kinds = {tensor.kind for tensor in structure.tensors}
+    parameters = [i for i in structure.unique if structure.tensors[i].kind == "parameter"]
+    if "unknown" in kinds or any(verdicts.weights[i] is UNKNOWN for i in parameters):
+        return "which parameters train is not known"
+    if not parameters:
+        return "there are no parameters"
+    training = [i for i in parameters if verdicts.weights[i] is YES]
+    share = _share(snapshot, training, summary.parameters)
+    if adapters := _adapters(snapshot, training):
+        return f"trainable {share}, all of it {adapters}"
+    stuck = [i for i in parameters if verdicts.weights[i] is NO and snapshot.requires_grad[i] is YES]
+    aside = f"{quantity(_elements(snapshot, stuck))} require a gradient that no optimizer steps" if stuck else ""
+    if not training:
+        said = f"none of {quantity(summary.parameters)} parameters trains"
+    elif len(training) == len(parameters):
+        said = f"all {quantity(summary.parameters)} parameters train"
+    else:
+        said = f"{quantity(_elements(snapshot, training))} of {quantity(summary.parameters)} parameters train"
+    return f"{said}, {aside}" if aside else said
+
+
+def _elements(snapshot: Snapshot, tensors: Sequence[int]) -> int | None:
+    sizes = [snapshot.structure.tensors[i].elements for i in tensors]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def _share(snapshot: Snapshot, training: Sequence[int], parameters: int | None) -> str:
+    elements = _elements(snapshot, training)
+    percent = f", {100 * elements / parameters:.2g} %" if elements is not None and parameters else ""
+    return f"{quantity(elements)} of {quantity(parameters)}{percent}"
+
+
+def _adapters(snapshot: Snapshot, training: Sequence[int]) -> str:
+    """Name the adapters, where all that trains is adapters."""
+    found: dict[str, None] = {}
+    for i in training:
+        names = snapshot.structure.full_name(i).lower().split(".")
+        known = [f"`{adapter}*`" for name in names for adapter in ADAPTERS if name.startswith(adapter)]
+        if not known:
+            return ""
+        found[known[0]] = None
+    return " and ".join(found)
+
+
+def _about_stats(snapshot: Snapshot, verdicts: Verdicts, summary: Summary) -> str:
+    layers = [i for i, answer in enumerate(verdicts.stats) if answer is not ABSENT]
+    if not layers:
+        return ""
+    many = f"{len(layers)} {_family(snapshot, layers)}layer{'s' * (len(layers) > 1)}"
+    if summary.stats_layers_moving is None:
+        return f"whether the running statistics of {many} will move is not known"
+    verb = "keep their" if len(layers) > 1 else "keeps its"
+    if not summary.stats_layers_moving:
+        return f"{many} {verb} running statistics still"
+    part = "" if summary.stats_layers_moving == len(layers) else f"{summary.stats_layers_moving} of "
+    return f"{part}{many} will update {'their' if len(layers) > 1 else 'its'} running statistics"
+
+
+def _family(snapshot: Snapshot, layers: Sequence[int]) -> str:
+    types = [snapshot.structure.types[i] or "" for i in layers]
+    families = (name for name in ("BatchNorm", "InstanceNorm") if all(name in kind for kind in types))
+    return next((f"{name} " for name in families), "normalisation ")
