@@ -1,0 +1,1 @@
+"""What a training loop really moves, seen from outside."""
