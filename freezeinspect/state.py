@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -85,6 +87,12 @@ class Structure:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @cached_property
+    def digest(self) -> str:
+        """Name the structure by 16 bytes in hexadecimal, the same for equal structures."""
+        text = json.dumps((self.paths, self.types, self.columns, self.shared))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:

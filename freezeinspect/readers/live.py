@@ -44,8 +44,10 @@ class NotAnOptimizer(TypeError):
         )
 
 
-def read(model: nn.Module, optimizers: Any = None) -> Snapshot:
+def read(model: nn.Module, optimizers: Any = None, known: Structure | None = None) -> Snapshot:
     """Read the flags of every module and parameter, and who is in which optimizer group.
+
+    Given a structure that is still the model's, the snapshot shares it.
 
     Names are the user's: wrappers of DDP and torch.compile are passed over, as is Accelerate's around an
     optimizer. No value is read, so nothing synchronises. Raises NotAModule, NotAnOptimizer.
@@ -59,7 +61,7 @@ def read(model: nn.Module, optimizers: Any = None) -> Snapshot:
     buffers = (ABSENT,) * len(seen.buffers)
     requires_grad = tuple([YES if parameter.requires_grad else NO for parameter in seen.parameters])
     return Snapshot(
-        structure=structure,
+        structure=known if known is not None and known == structure else structure,
         training=training,
         trainable=trainable,
         bn_freeze=bn_freeze,

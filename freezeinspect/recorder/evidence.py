@@ -80,8 +80,15 @@ def _kept(tensor: torch.Tensor) -> torch.Tensor:
 
 def _same_bits(now: torch.Tensor, kept: torch.Tensor) -> bool:
     """Compare bits, not numbers: -0.0 is another value than 0.0, and NaN is the same as itself."""
-    if now.is_meta or now.shape != kept.shape or now.dtype != kept.dtype:
-        return now.is_meta
-    if now.layout is not torch.strided or now.is_quantized:
-        return torch.equal(now.detach(), kept)
-    return torch.equal(*(tensor.detach().reshape(-1).view(torch.uint8) for tensor in (now, kept)))
+    if now.shape != kept.shape or now.dtype != kept.dtype:
+        return False
+    return now.is_meta or torch.equal(_bits(now), _bits(kept))
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    values = tensor.detach()
+    if values.layout is not torch.strided:
+        values = values.to_dense()
+    if values.is_quantized:
+        values = values.int_repr()
+    return values.resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)

@@ -1,0 +1,50 @@
+# Everything happens in .venv, made again when pyproject.toml or constraints.txt changes; only `gpu` takes what is there.
+PYTHON ?= python3
+OUT ?= gpu-out
+BIN := .venv/bin
+
+.PHONY: help demo test lint docs bench gpu
+.NOTPARALLEL:
+
+help:
+	@echo "make demo    the experiment: unfreeze against bn_freeze(False)"
+	@echo "make test    tests and doctests"
+	@echo "make lint    ruff, mypy, the order of the rooms"
+	@echo "make docs    the pages, into site/"
+	@echo "make bench   what inspect costs"
+	@echo "make gpu     demo, tests and benchmarks on a CUDA device, into $(OUT)/, with the python3 that is there"
+
+demo: .venv/.installed
+	$(BIN)/freezeinspect demo
+
+test: export OMP_NUM_THREADS = 1
+test: .venv/.installed-test
+	$(BIN)/pytest -n 2
+	$(BIN)/pytest --doctest-modules freezeinspect
+
+lint: .venv/.installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict freezeinspect
+	$(BIN)/lint-imports --no-logo
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: .venv/.installed-docs
+	$(BIN)/mkdocs build --strict --site-dir site
+
+bench: .venv/.installed-bench
+	$(BIN)/python -m benchmarks.inspect_cost
+
+gpu:
+	bash benchmarks/gpu.sh "$(OUT)"
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/.installed-%: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[$*]"
+	@touch $@

@@ -1,0 +1,1 @@
+"""The experiment on a real training loop, and its data."""
