@@ -26,6 +26,7 @@ from freezeinspect.verdicts import judge, summarise
 
 SCHEMA = "freezeinspect/1"
 KINDS = ("parameter", "buffer", "unknown")
+_WORDS = {answer.value: answer for answer in Answer}
 
 
 class NotARecord(ValueError):
@@ -101,8 +102,8 @@ def loads(text: str | bytes) -> Record:
     Raises NotARecord, which says where the text differs from the contract.
     """
     try:
-        data = json.loads(text)
-    except ValueError as error:
+        data = json.loads(text, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
         raise NotARecord(f"not JSON: {error}; expected the text that report.to_json() writes") from None
     seen = data.get("schema") if isinstance(data, dict) else type(data).__name__
     if seen != SCHEMA:
@@ -110,61 +111,106 @@ def loads(text: str | bytes) -> Record:
     where = ["the record"]
     try:
         return _record(data, where.append)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise NotARecord(f"{where[-1]}: {type(error).__name__}: {error}; see freezeinspect/schema.json") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise NotARecord(f"{where[-1]}: {why}; see freezeinspect/schema.json") from None
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _record(data: dict[str, Any], at: Callable[[str], None]) -> Record:
     at("modules")
     modules = data["modules"]
-    structure, tensors = _structure(modules)
-    columns: dict[str, Any] = {}
-    for flag in ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats"):
-        at(f"modules[].{flag}")
-        columns[flag] = tuple(Answer(module[flag]) for module in modules)
-    at("modules[].tensors")
-    requires_grad = tuple(Answer(tensor["requires_grad"]) for tensor in tensors)
+    structure, tensors = _structure(modules, at)
     at("optimizers")
     optimizers = tuple(_optimizer(one) for one in data["optimizers"])
-    fingerprints = tuple(tensor["fingerprint"] for tensor in tensors)
+
+    def of_modules(key: str, read: Callable[[Any], Any]) -> tuple[Any, ...]:
+        return tuple(_read(module, key, read, f"modules: module {module['path']!r}", at) for module in modules)
+
+    def of_tensors(key: str, read: Callable[[Any], Any]) -> tuple[Any, ...]:
+        return tuple(_read(tensor, key, read, f"modules: tensor {tensor['name']!r}", at) for tensor in tensors)
+
+    groups = sum(len(optimizer.groups) for optimizer in optimizers)
+    in_groups = of_tensors("groups", lambda numbers: _numbers(numbers, groups))
+    has_grad, has_state = of_tensors("has_grad", _answer), of_tensors("has_state", _answer)
+    fingerprints = of_tensors("fingerprint", _as_it_is)
     snapshot = Snapshot(
         structure=structure,
-        **columns,
-        momentum=tuple(module["momentum"] for module in modules),
-        dropout=tuple(module["dropout"] for module in modules),
-        stray={i: tuple(module["stray"]) for i, module in enumerate(modules) if module["stray"]},
-        requires_grad=requires_grad,
+        training=of_modules("training", _answer),
+        trainable=of_modules("trainable", _answer),
+        bn_freeze=of_modules("bn_freeze", _answer),
+        drop_freeze=of_modules("drop_freeze", _answer),
+        track_running_stats=of_modules("track_running_stats", _answer),
+        momentum=of_modules("momentum", _as_it_is),
+        dropout=of_modules("dropout", _as_it_is),
+        stray={i: names for i, names in enumerate(of_modules("stray", tuple)) if names},
+        requires_grad=of_tensors("requires_grad", _answer),
         optimizers=optimizers,
-        groups=tuple(tuple(tensor["groups"]) for tensor in tensors) if optimizers else (),
-        has_grad=tuple(Answer(tensor["has_grad"]) for tensor in tensors) if optimizers else (),
-        has_state=tuple(Answer(tensor["has_state"]) for tensor in tensors) if optimizers else (),
+        groups=in_groups if optimizers else (),
+        has_grad=has_grad if optimizers else (),
+        has_state=has_state if optimizers else (),
         fingerprints=fingerprints if any(fingerprints) else (),
     )
-    at("modules[].observed")
-    movement = tuple(_movement(module["observed"]) for module in modules)
+    movement = of_modules("observed", _movement)
+    at("imports")
     observed = Observed(movement if any(movement) else (), tuple(data["imports"]))
     at("source")
     return Record(Source(**{key: data["source"][key] for key in asdict(Source())}), snapshot, observed)
 
 
-def _structure(modules: list[dict[str, Any]]) -> tuple[Structure, list[dict[str, Any]]]:
-    paths = tuple(module["path"] for module in modules)
+def _read(data: dict[str, Any], key: str, read: Callable[[Any], Any], where: str, at: Callable[[str], None]) -> Any:
+    at(f"{where}, {key}")
+    return read(data[key])
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _answer(word: str) -> Answer:
+    if word not in _WORDS:
+        raise ValueError(f"saw {word!r}, expected one of {', '.join(_WORDS)}")
+    return _WORDS[word]
+
+
+def _numbers(numbers: list[int], end: int) -> tuple[int, ...]:
+    if any(not 0 <= number < end for number in numbers):
+        raise ValueError(f"saw {numbers}, expected numbers of the {end} groups that the optimizers have")
+    return tuple(numbers)
+
+
+def _structure(modules: list[dict[str, Any]], at: Callable[[str], None]) -> tuple[Structure, list[dict[str, Any]]]:
+    paths = tuple(_read(module, "path", str, f"modules[{i}]", at) for i, module in enumerate(modules))
+    if paths[:1] != ("",):
+        raise ValueError(f"the first module is {paths[:1]}, expected the root, whose path is empty")
     owned = [(i, tensor) for i, module in enumerate(modules) for tensor in module["tensors"]]
+    at("modules[].tensors[].kind")
+    for _, tensor in owned:
+        if tensor["kind"] not in KINDS:
+            raise ValueError(f"saw {tensor['kind']!r}, expected one of {', '.join(KINDS)}")
     owned.sort(key=lambda pair: KINDS.index(pair[1]["kind"]))  # stable: parameters first, as everywhere
+    at("modules[].tensors")
     tensors = [
         (i, t["name"], t["kind"], None if t["shape"] is None else tuple(t["shape"]), t["dtype"], t["tie"])
         for i, t in owned
     ]
-    known = set(paths)
-    shared = tuple(
-        (alias, i)
-        for i, module in enumerate(modules)
-        for alias in module["aliases"]
-        if alias.rpartition(".")[0] in known
-    )
     columns = tuple(zip(*tensors, strict=True)) or ((),) * 6
-    types = tuple(module["type"] for module in modules)
+    at("modules[].aliases")
+    aliases = {alias: i for i, module in enumerate(modules) for alias in module["aliases"]}
+    shared = tuple((alias, i) for alias, i in aliases.items() if _is_edge(alias, set(paths), aliases))
+    types = tuple(_read(module, "type", _as_it_is, f"modules: module {module['path']!r}", at) for module in modules)
     return Structure(paths, types, columns, shared), [tensor for _, tensor in owned]
+
+
+def _is_edge(alias: str, paths: set[str], aliases: dict[str, int]) -> bool:
+    """Tell whether the module that holds this alias is named by a path, not by another alias."""
+    above = alias.rpartition(".")[0]
+    while above not in paths and above not in aliases:
+        above = above.rpartition(".")[0]
+    return above in paths
 
 
 def _optimizer(data: dict[str, Any]) -> Optimizer:
@@ -176,4 +222,4 @@ def _movement(data: dict[str, Any] | None) -> Movement | None:
     if data is None:
         return None
     parts = ("weights", "stats", "buffers")
-    return Movement(*(Moved(*(Answer(data[part][where]) for where in Moved._fields)) for part in parts))
+    return Movement(*(Moved(*(_answer(data[part][where]) for where in Moved._fields)) for part in parts))

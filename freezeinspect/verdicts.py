@@ -14,7 +14,7 @@ STATISTICS = ("running_mean", "running_var")
 OTHER_STATISTICS = ("running_", "moving_")  # F.batch_norm over buffers of another name: nobody can tell
 SAMPLE_NORM = re.compile(r"(Layer|Group|RMS|Instance)Norm")
 UNPREDICTABLE = ("LBFGS",)  # moves a frozen parameter whose gradient is None
-MOVES_AT_LR_0 = ("Rprop",)
+MOVES_AT_LR_0 = ("Rprop", "ASGD")  # ASGD steps with the lr of the step before
 
 _BITS = {YES: 1, NO: 2, UNKNOWN: 4, ABSENT: 0, MIXED: 3}
 _ANSWERS = (ABSENT, YES, NO, MIXED, UNKNOWN, UNKNOWN, UNKNOWN, MIXED)
@@ -73,7 +73,7 @@ def weight_moves(snapshot: Snapshot, tensor: int) -> Answer:
 
 def _moves_in(optimizer: str | None, lr: float | None, required: Answer, has_grad: Answer) -> Answer:
     kind = (optimizer or "").rpartition(".")[2]
-    if kind in UNPREDICTABLE or (lr == 0 and kind in MOVES_AT_LR_0):
+    if any(name in kind for name in UNPREDICTABLE) or (lr == 0 and any(name in kind for name in MOVES_AT_LR_0)):
         return UNKNOWN
     if lr == 0 or (required is NO and has_grad is NO):
         return NO
@@ -107,6 +107,7 @@ def _is_frozen_norm(snapshot: Snapshot, module: int, held: dict[str, str]) -> bo
     """Recognise FrozenBatchNorm2d: its weight and bias are buffers, and it has nothing to update with."""
     return (
         snapshot.track_running_stats[module] is ABSENT
+        and snapshot.momentum[module] is None
         and held.get("weight") == "buffer"
         and held.get("bias") == "buffer"
     )
@@ -130,6 +131,8 @@ def _tracked_norm(snapshot: Snapshot, module: int, counts_batches: bool) -> tupl
 def _without_statistics(snapshot: Snapshot, module: int, kind: str) -> str:
     if snapshot.structure.children[module]:
         return "none"
+    if (snapshot.structure.types[module] or "").startswith("torch.jit."):
+        return "unknown"  # the class that was compiled is not told
     if SAMPLE_NORM.search(kind):
         return "sample"
     return "none" if snapshot.track_running_stats[module] is ABSENT else "batch"

@@ -195,11 +195,11 @@ def test_an_lr_that_is_not_read_leaves_the_verdict_unknown_where_it_matters(lr: 
 # The ones that nobody can predict.
 
 
-class FullBatch(LBFGS):
-    """Be an LBFGS of another name."""
+class FullBatchLBFGS(LBFGS):
+    """Be an LBFGS that its name tells."""
 
 
-@pytest.mark.parametrize("kind", [LBFGS, FullBatch])
+@pytest.mark.parametrize("kind", [LBFGS, FullBatchLBFGS])
 def test_lbfgs_moves_a_frozen_weight_without_a_gradient_so_its_verdict_is_unknown(kind: type[LBFGS]) -> None:
     model = network()
     optimizer = kind(model.parameters(), lr=0.1, max_iter=3)

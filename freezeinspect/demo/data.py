@@ -38,14 +38,6 @@ def faint(images: Tensor) -> Tensor:
     return images / 5
 
 
-def negative(images: Tensor) -> Tensor:
-    """Print the images as negatives, ink at -1, as those of the target digits are.
-
-    So running statistics brought from the source digits no longer fit, and drift far wherever they are let go.
-    """
-    return -images
-
-
 def batches(images: Tensor, labels: Tensor, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Give shuffled batches of one size without end; each pass drops what is left over.
 

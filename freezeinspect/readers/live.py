@@ -160,7 +160,7 @@ class _Seen:
 
 def _flags(kind: type, *values: Any) -> tuple[Any, ...]:
     """Work out a row's type name, five answers, momentum and dropout's p."""
-    name, drops, defaults = _class_facts(kind)
+    name, drops, known, defaults = _class_facts(kind)
     if defaults:
         values = tuple([defaults.get(i, value) if value is _MISSING else value for i, value in enumerate(values)])
     training, trainable, bn_freeze, drop_freeze, tracking, momentum, p = values
@@ -170,19 +170,22 @@ def _flags(kind: type, *values: Any) -> tuple[Any, ...]:
         _answer(trainable),
         _answer(bn_freeze),
         _answer(drop_freeze),
-        # without a momentum nobody knows what tracking means
-        _answer(tracking) if tracking is _MISSING or momentum is None or _is_number(momentum) else UNKNOWN,
+        _answer(tracking) if tracking is _MISSING or (known and _is_momentum(momentum)) else UNKNOWN,
         _number(momentum),
         _number(p) if drops else None,
     )
 
 
 @lru_cache(maxsize=4096)
-def _class_facts(kind: type) -> tuple[str, bool, dict[int, Any]]:
-    """Give a class's name, whether it is a dropout's, and the flags it defines for all its instances."""
+def _class_facts(kind: type) -> tuple[str, bool, bool, dict[int, Any]]:
+    """Give a class's name, whether it is a dropout's, whether tracking means what its name says, and its flags.
+
+    An InstanceNorm under another name would pass for a BatchNorm, whose tracking means something else.
+    """
     flags = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "p")
     defaults = {i: getattr(kind, flag) for i, flag in enumerate(flags) if hasattr(kind, flag)}
-    return _type_name(kind), "drop" in kind.__name__.lower(), defaults
+    known = "InstanceNorm" in kind.__name__ or not issubclass(kind, nn.modules.instancenorm._InstanceNorm)
+    return _type_name(kind), "drop" in kind.__name__.lower(), known, defaults
 
 
 def _answer(value: Any) -> Answer:
@@ -192,6 +195,10 @@ def _answer(value: Any) -> Answer:
     if value is None or isinstance(value, (bool, int, float)):
         return YES if value else NO
     return UNKNOWN
+
+
+def _is_momentum(value: Any) -> bool:
+    return value is None or (_is_number(value) and isfinite(value))
 
 
 def _is_number(value: Any) -> bool:
