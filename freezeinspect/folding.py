@@ -9,7 +9,7 @@ from typing import NamedTuple
 from freezeinspect.patterns import escape
 from freezeinspect.state import Structure
 
-_NUMBERED = re.compile(r"(.*\D|)(0|[1-9]\d*)")
+_NUMBERED = re.compile(r"(.*[^0-9]|)(0|[1-9][0-9]*)", re.DOTALL)
 
 
 class Line(NamedTuple):
@@ -46,14 +46,37 @@ def _line(structure: Structure, above: Line, members: list[int]) -> Line:
 
 
 def classes(structure: Structure, facts: Sequence[Hashable]) -> list[int]:
-    """Give each module a number: two have the same exactly when their subtrees agree."""
+    """Give each module a number: two have the same exactly when their subtrees agree.
+
+    Sharing within a subtree agrees when it is at the same place in both; sharing with the world outside, when it is
+    with the same module.
+    """
     known: dict[Hashable, int] = {}
-    numbers = [0] * len(structure)
+    numbers, trees = [0] * len(structure), [0] * len(structure)  # with and without what is shared
+    sizes, links = [1] * len(structure), _links(structure)
     for i in range(len(structure) - 1, -1, -1):  # children come after their parent
-        below = tuple((structure.names[child], numbers[child]) for child in structure.children[i])
-        key = (structure.types[i], facts[i], below, tuple(structure.further.get(i, ())))
-        numbers[i] = known.setdefault(key, len(known))
+        children = structure.children[i]
+        sizes[i] += sum(sizes[child] for child in children)
+        for child in children:
+            links[i] += links[child]
+        below = tuple((structure.names[child], trees[child]) for child in children)
+        trees[i] = known.setdefault((structure.types[i], facts[i], below), len(known))
+        inside = range(i, i + sizes[i])
+        shared = tuple((at - i, name, to in inside, to - i if to in inside else to) for at, name, to in links[i])
+        numbers[i] = known.setdefault((trees[i], shared), len(known))
     return numbers
+
+
+def _links(structure: Structure) -> list[list[tuple[int, str, int]]]:
+    """Give what each module shares: edges to a module met before, and tensors tied to an earlier one."""
+    links: list[list[tuple[int, str, int]]] = [
+        [(i, name, to) for name, to in structure.further.get(i, ())] for i in range(len(structure))
+    ]
+    for first, *rest in structure.tie_groups.values():
+        to = structure.tensors[first]
+        for owner, name in ((structure.tensors[n].owner, structure.tensors[n].name) for n in (first, *rest)):
+            links[owner].append((owner, f"{name}={to.name}", to.owner))
+    return links
 
 
 def joined(names: Sequence[str]) -> str:

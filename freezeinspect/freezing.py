@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from freezeinspect.walk import Modules, NotAModule, apply_leaf, children, walk
+from freezeinspect.walk import Modules, NotAModule, apply_leaf, children, held, walk
 
 
 def set_trainable(m: Modules, b: bool) -> None:
@@ -24,7 +24,7 @@ def set_trainable(m: Modules, b: bool) -> None:
 
 def _set_trainable(module: nn.Module, b: bool) -> None:
     module.trainable = b  # type: ignore[assignment]
-    for parameter in module.__dict__["_parameters"].values():
+    for parameter in held(module, "_parameters").values():
         if parameter is not None:
             parameter.requires_grad = b  # requires_grad_() raises on a lazy parameter
 
@@ -47,7 +47,8 @@ def freeze_to(m: Modules, n: int) -> None:
 
 def freeze(m: Modules) -> None:
     """Freeze all groups but the last: `freeze_to(-1)`. Raises NotAModule and ValueError."""
-    freeze_to(m, -1)
+    groups = _groups(m)
+    _set_groups(m, groups, groups[-1:])
 
 
 def unfreeze(m: Modules) -> None:
@@ -55,7 +56,8 @@ def unfreeze(m: Modules) -> None:
 
     It speaks about weights. Running statistics follow only at the next `set_train_mode`.
     """
-    freeze_to(m, 0)
+    groups = _groups(m)
+    _set_groups(m, groups, groups)
 
 
 def freeze_all_but(m: Modules, n: int) -> None:
@@ -107,22 +109,26 @@ def set_train_mode(m: Modules) -> None:
     [True, False]
     """
     _checked(m)
-    apply_leaf(m, lambda module: _set_mode(module, _trains(module)))
+    apply_leaf(m, lambda module: module.train(_trains(module)) if _has_own_train(module) else None)
+    apply_leaf(m, lambda module: None if _has_own_train(module) else _set_mode(module, _trains(module)))
 
 
 def _trains(module: nn.Module) -> bool:
-    if hasattr(module, "running_mean"):
-        return not getattr(module, "bn_freeze", False) and bool(getattr(module, "trainable", False))
+    if hasattr(module, "running_mean") and (
+        getattr(module, "bn_freeze", False) or not getattr(module, "trainable", False)
+    ):
+        return False
     drops = "drop" in type(module).__name__.lower() and hasattr(module, "p")
     return not (drops and getattr(module, "drop_freeze", False))
 
 
+def _has_own_train(module: nn.Module) -> bool:
+    return type(module).train is not nn.Module.train or "train" in module.__dict__
+
+
 def _set_mode(module: nn.Module, trains: bool) -> None:
-    """Set one mode; the modules below are visited next, so only a train() of the user's own needs to recurse."""
-    if type(module).train is nn.Module.train:
-        module.training = trains
-    else:
-        module.train(trains)
+    """Set one mode without recursing: each module is visited, and deep models would overflow the stack."""
+    module.training = trains
 
 
 def _checked(m: Modules) -> None:
@@ -148,10 +154,10 @@ def _groups(m: Modules) -> list[Any]:
 def _set_groups(m: Modules, groups: list[Any], trainable: list[Any]) -> None:
     apply_leaf(groups, lambda module: _set_trainable(module, False))
     apply_leaf(trainable, lambda module: _set_trainable(module, True))
-    own = [name for name, p in m.__dict__["_parameters"].items() if p is not None] if isinstance(m, nn.Module) else []
+    own = [name for name, p in held(m, "_parameters").items() if p is not None] if isinstance(m, nn.Module) else []
     if own:
         warnings.warn(
             f"{', '.join(own)}: parameters of {type(m).__name__} itself are in no child group and stay as they are; "
             "set their requires_grad yourself",
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 
-_NUMBERS = re.compile(r"\[(\d+)-(\d+)\]")
+_NUMBERS = re.compile(r"\[([0-9]+)-([0-9]+)\]")
 
 
 class BadPattern(ValueError):
@@ -68,10 +68,10 @@ def _translated(text: str) -> str:
         here = text[i]
         if text.startswith("**.", i) and _starts_name(text, i):
             out, i = out + r"(?:[^.]+\.)*", i + 3
-        elif text.startswith(".**", i) and i + 3 == len(text):
+        elif text.startswith(".**", i) and _ends_name(text, i + 3):
             out, i = out + r"\..+", i + 3
         elif text.startswith("**", i):
-            if not (_starts_name(text, i) and i + 2 == len(text)):
+            if not (_starts_name(text, i) and _ends_name(text, i + 2)):
                 raise BadPattern(text, "`**` stands for whole names: write it between dots, as in '**.bias'")
             out, i = out + ".*", i + 2
         elif here == "[":
@@ -92,23 +92,34 @@ def _starts_name(text: str, i: int) -> bool:
     return i == 0 or text[i - 1] in ".{,"
 
 
+def _ends_name(text: str, i: int) -> bool:
+    return i == len(text) or text[i] in ",}"
+
+
 def _bracket(text: str, i: int) -> tuple[str, int]:
     numbers = _NUMBERS.match(text, i)
     if numbers and int(numbers[1]) > int(numbers[2]):
         raise BadPattern(text, f"{numbers[0]} runs backwards: write the lower end first")
     if numbers and max(map(len, numbers.groups())) > 1:
-        return rf"(?<!\d){_between(int(numbers[1]), int(numbers[2]))}(?!\d)", numbers.end()
+        return rf"(?<![0-9]){_between(int(numbers[1]), int(numbers[2]))}(?![0-9])", numbers.end()
     end = text.find("]", i + 2)
     if end < 0:
         raise BadPattern(text, "a '[' is not closed; write '[[]' for the character itself")
     inside = text[i + 1 : end]
     negated = inside[:1] == "!" and len(inside) > 1
-    members = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[negated:])
-    try:
-        re.compile(f"[{members}]")
-    except re.error:
-        raise BadPattern(text, f"[{inside}] runs backwards: write the lower end first") from None
-    return f"[{'^.' if negated else ''}{members}]", end + 1
+    return f"[{'^.' if negated else ''}{_members(text, inside[negated:])}]", end + 1
+
+
+def _members(text: str, members: str) -> str:
+    """Translate what stands between brackets: characters, and ranges of them."""
+    out, i = "", 0
+    while i < len(members):
+        last = members[i + 2 : i + 3] if members[i + 1 : i + 2] == "-" else ""
+        if last and last < members[i]:
+            raise BadPattern(text, f"[{members}] runs backwards: write the lower end first")
+        out += re.escape(members[i]) + (f"-{re.escape(last)}" if last else "")
+        i += 3 if last else 1
+    return out
 
 
 def _between(low: int, high: int) -> str:
@@ -127,7 +138,7 @@ def _digits(low: str, high: str) -> str:
     rest = len(low) - 1
     if low[0] == high[0]:
         return low[0] + _digits(low[1:], high[1:])
-    middle = f"[{int(low[0]) + 1}-{int(high[0]) - 1}]" + r"\d" * rest if int(high[0]) - int(low[0]) > 1 else None
+    middle = f"[{int(low[0]) + 1}-{int(high[0]) - 1}]" + "[0-9]" * rest if int(high[0]) - int(low[0]) > 1 else None
     ends = (low[0] + _digits(low[1:], "9" * rest), middle, high[0] + _digits("0" * rest, high[1:]))
     return f"(?:{'|'.join(filter(None, ends))})"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import html
 import os
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from freezeinspect.freezing import bn_freeze, freeze, set_train_mode, unfreeze
 from freezeinspect.readers import live
 from freezeinspect.recorder.evidence import part_of, watched_step
 from freezeinspect.state import Snapshot
+from freezeinspect.twins import NotCopyable, first_line, random_states_kept, twin
 from freezeinspect.verdicts import judge
 from freezeinspect.views.text import table
 from freezeinspect.walk import NotAModule, apply_leaf, children, unwrapped, walk
@@ -249,43 +249,40 @@ class _Trial:
     def run(self, regime: Regime | None) -> Outcome:
         """Take one step on a copy; whatever a foreign model or loss raises becomes the row's note."""
         name = regime.name if regime else AS_IT_IS
-        devices = {tensor.device for tensor in self.model.parameters() if tensor.is_cuda}
-        with torch.random.fork_rng(devices), torch.enable_grad():
+        with random_states_kept(self.model), torch.enable_grad():
             try:
-                twin, groups = copy.deepcopy((self.model, self.groups))
+                return self._step(name, regime, *twin(self.model, self.groups))
+            except NotCopyable as error:
+                return Outcome(name, (), str(error))
             except Exception as error:
-                return Outcome(name, (), f"the model cannot be copied: {_first_line(error)}")
-            try:
-                return self._step(name, regime, twin, groups)
-            except Exception as error:
-                return Outcome(name, (), _first_line(error))
+                return Outcome(name, (), first_line(error))
 
-    def _step(self, name: str, regime: Regime | None, twin: nn.Module, groups: Groups) -> Outcome:
+    def _step(self, name: str, regime: Regime | None, model: nn.Module, groups: Groups) -> Outcome:
         if regime:
-            made_fresh(twin)
+            made_fresh(model)
             for verb in (*regime.verbs, regime.epoch):
                 if verb:
-                    verb.act(twin, groups)
-        optimizer = self.make_optimizer(list(twin.parameters()))
-        snapshot = live.read(twin, optimizer)
+                    verb.act(model, groups)
+        optimizer = self.make_optimizer(list(model.parameters()))
+        snapshot = live.read(model, optimizer)
         notes: list[str] = []
 
         def forward() -> None:
-            loss = _scalar(self.loss_fn(twin, self.batch))
+            loss = _scalar(self.loss_fn(model, self.batch))
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
             else:
                 notes.append("the loss has no gradient, so nothing but the forward pass could move anything")
 
-        moves = watched_step(twin, forward, lambda: None if notes else optimizer.step())
+        moves = watched_step(model, forward, lambda: None if notes else optimizer.step())
         moved = [a or b for a, b in zip(moves.in_forward, moves.in_step, strict=True)]
-        return Outcome(name, tuple(_split(twin, groups, snapshot, moved)), notes[0] if notes else None)
+        return Outcome(name, tuple(_split(model, groups, snapshot, moved)), notes[0] if notes else None)
 
 
-def _split(twin: nn.Module, groups: Groups, snapshot: Snapshot, moved: list[bool]) -> Iterator[Part]:
+def _split(model: nn.Module, groups: Groups, snapshot: Snapshot, moved: list[bool]) -> Iterator[Part]:
     """Count what moved, of body and head apart, and of modules that are in no group."""
     body, head = ({id(module) for _, module in walk(part)} for part in (groups[:-1], groups[-1:]))
-    modules = [id(module) for _, module in walk(twin, [])]
+    modules = [id(module) for _, module in walk(model, [])]
     places = {
         "body": [i for i, module in enumerate(modules) if module in body],
         "head": [i for i, module in enumerate(modules) if module in head],
@@ -319,7 +316,3 @@ def _scalar(loss: object) -> torch.Tensor:
         seen = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
         raise TypeError(f"loss_fn returned {seen}; expected a tensor with one element")
     return loss
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -193,6 +193,10 @@ class Report:
         glob, structure = Pattern(pattern), self.snapshot.structure
         found = {i for path, i in structure.index.items() if glob.matches(path)}
         found |= {tensor.owner for i, tensor in enumerate(structure.tensors) if glob.matches(structure.full_name(i))}
+        aliases = ((alias, i) for i, paths in enumerate(structure.aliases) for alias in paths)
+        found |= {
+            i for alias, i in aliases for n in structure.own[i] if glob.matches(f"{alias}.{structure.tensors[n].name}")
+        }
         if not found:
             raise MatchesNothing(pattern, structure.index)
         return [ModuleState(self, i) for i in sorted(found)]
@@ -226,7 +230,7 @@ class Report:
         return self.tree()
 
     def __repr__(self) -> str:
-        return self._drawn(self.rows(), 80, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+        return self._drawn(self.rows(), 80, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
     def _repr_html_(self) -> str:
         from freezeinspect.views import text

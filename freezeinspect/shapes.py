@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from typing import Any
 
@@ -12,7 +11,8 @@ from torch import nn
 from torchinfo import torchinfo as engine
 
 from freezeinspect.state import Shape
-from freezeinspect.walk import unwrapped, walk
+from freezeinspect.twins import first_line, random_states_kept, twin
+from freezeinspect.walk import held, unwrapped, walk
 
 
 class ShapesUnknown(ValueError):
@@ -26,28 +26,27 @@ def measure(model: nn.Module, input_size: Any = None, input_data: Any = None) ->
     copied instead. It runs in eval mode. Raises ShapesUnknown.
     """
     model = unwrapped(model)
-    failures = []
-    for twin_of, device in ((_meta_twin, torch.device("meta")), (copy.deepcopy, None)):
+    failures: list[Exception] = []
+    for memo, device in ((_on_meta(model), torch.device("meta")), ({}, None)):
         try:
-            twin = twin_of(model)
-            return _joined(twin, _summary(twin, input_size, input_data, device))
+            copied, _ = twin(model, memo=memo)
+            return _joined(copied, _summary(copied, input_size, input_data, device))
         except Exception as error:  # whatever a foreign forward pass raises
             failures.append(error)
     reason = failures[-1].__cause__ or failures[-1]
     raise ShapesUnknown(
-        f"no forward pass of a copy of {type(model).__name__} with this input: {type(reason).__name__}: {reason}; "
+        f"no forward pass of a copy of {type(model).__name__} with this input: {first_line(reason)}; "
         "pass the input that the model is called with, as input_size=(batch, ...) or input_data="
     ) from failures[-1]
 
 
-def _meta_twin(model: nn.Module) -> nn.Module:
-    """Copy a model with every tensor replaced by one on the meta device: the copy has no values."""
+def _on_meta(model: nn.Module) -> dict[int, Any]:
+    """Map every tensor of a model to one on the meta device, for a copy without values."""
     memo: dict[int, Any] = {}
-    for _, module in walk(model, []):
-        state = module.__dict__  # old weight norm keeps a tensor beside parameters and buffers
-        for held in (state["_parameters"], state["_buffers"], state):
-            memo |= {id(tensor): _meta(tensor) for tensor in held.values() if isinstance(tensor, torch.Tensor)}
-    return copy.deepcopy(model, memo)
+    for _, module in walk(model, []):  # old weight norm keeps a tensor beside parameters and buffers
+        for tensors in (held(module, "_parameters"), held(module, "_buffers"), module.__dict__):
+            memo |= {id(one): _meta(one) for one in tensors.values() if isinstance(one, torch.Tensor)}
+    return memo
 
 
 def _meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -55,14 +54,13 @@ def _meta(tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
-def _summary(twin: nn.Module, input_size: Any, input_data: Any, device: torch.device | None) -> list[Any]:
+def _summary(copied: nn.Module, input_size: Any, input_data: Any, device: torch.device | None) -> list[Any]:
     """Run torchinfo once, leaving the random number generators and torchinfo's own cache as they were."""
     cache = dict(engine._cached_forward_pass)
-    devices = {tensor.device for tensor in twin.parameters() if tensor.is_cuda}
-    with torch.random.fork_rng(devices):
+    with random_states_kept(copied):
         try:
             found = torchinfo.summary(
-                twin, input_size=input_size, input_data=input_data, device=device, verbose=0, mode="eval"
+                copied, input_size=input_size, input_data=input_data, device=device, verbose=0, mode="eval"
             )
         finally:
             engine._cached_forward_pass.clear()
@@ -70,8 +68,8 @@ def _summary(twin: nn.Module, input_size: Any, input_data: Any, device: torch.de
     return list(found.summary_list)
 
 
-def _joined(twin: nn.Module, layers: list[Any]) -> dict[str, Shape]:
-    paths = {id(module): path for path, module in walk(twin, [])}
+def _joined(copied: nn.Module, layers: list[Any]) -> dict[str, Shape]:
+    paths = {id(module): path for path, module in walk(copied, [])}
     outputs: dict[str, tuple[int, ...] | None] = {}
     mult_adds: dict[str, int] = defaultdict(int)
     for layer in layers:

@@ -101,7 +101,7 @@ class Structure:
 
     @cached_property
     def _at(self) -> dict[str, int]:
-        return {path: i for i, path in enumerate(self.paths)}
+        return {path: i for i, path in reversed(list(enumerate(self.paths)))}  # of equal paths, the first
 
     @cached_property
     def index(self) -> dict[str, int]:

@@ -21,11 +21,19 @@ WRAPPERS = {  # wrappers that users never named, and where each keeps the module
 class NotAModule(TypeError):
     """Something stands where a module, or a list or tuple of modules, was expected."""
 
-    def __init__(self, seen: object) -> None:
-        super().__init__(
-            f"expected a torch.nn.Module, or a list or tuple of them, but got {type(seen).__qualname__} "
-            f"({str(seen)[:40]!r}); pass the model itself, or its groups of modules"
-        )
+    def __init__(self, seen: object, groups: bool = True) -> None:
+        expected = "a torch.nn.Module, or a list or tuple of them," if groups else "a torch.nn.Module"
+        way_out = "pass the model itself, or its groups of modules" if groups else "pass the model itself"
+        super().__init__(f"expected {expected} but got {type(seen).__qualname__}{_words(seen)}; {way_out}")
+
+
+def _words(seen: object) -> str:
+    if isinstance(seen, nn.Module):
+        return ", whose __init__ never called super().__init__()"
+    try:
+        return f" ({str(seen)[:40]!r})"
+    except Exception:  # what cannot be shown is still no module
+        return ""
 
 
 def children(m: Modules) -> list[Any]:
@@ -39,15 +47,16 @@ def children(m: Modules) -> list[Any]:
     if isinstance(m, list | tuple):
         return list(m)
     _class_of(m)
-    return [child for _, child in _each_once(m.__dict__["_modules"].items()) if child is not None]
+    return [child for _, child in _each_once(held(m, "_modules").items()) if child is not None]
 
 
 def apply_leaf(m: Modules, f: Callable[[nn.Module], Any]) -> None:
     """Call f on every module of m in pre-order: a module first, then each of its children in turn.
 
     Despite fastai's name for it, not only on leaves. A list or tuple is walked without calling f on it. A module
-    held by two parents is visited under both, at most VISIT_LIMIT times; one that lies on its own path is skipped
-    there. Raises NotAModule when it meets something else.
+    held by two parents is visited under both; one that lies on its own path is skipped there. Where a module would
+    be visited more than VISIT_LIMIT times, the rest is one more visit of every module, parents first. Raises
+    NotAModule when it meets something else.
 
     >>> apply_leaf(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), lambda m: print(type(m).__name__))
     Sequential
@@ -67,12 +76,13 @@ def walk(m: Modules, shared: list[tuple[str, int]] | None = None) -> Iterator[tu
     """
     visited: dict[int, int] = {}  # how often; or, when once is enough, as which
     plain: set[type] = set()  # classes known to be modules, and no wrappers to pass over
+    cut = False
     stack: list[tuple[str, Any, Any]] = [("", m, None)]  # each with the entry that led to it
     while stack:
         path, here, above = entry = stack.pop()
         if type(here) not in plain:
             if isinstance(here, list | tuple):
-                stack += [(str(i), child, entry) for i, child in reversed(list(enumerate(here)))]
+                stack += [(f"{path}.{i}".lstrip("."), here[i], entry) for i in reversed(range(len(here)))]
                 continue
             if shared is not None:
                 here = unwrapped(here)
@@ -83,18 +93,43 @@ def walk(m: Modules, shared: list[tuple[str, int]] | None = None) -> Iterator[tu
         elif shared is not None:
             shared.append((path, visited[key]))
             continue
-        elif visited[key] == VISIT_LIMIT or _on_path(here, above):
+        elif _on_path(here, above):
+            continue
+        elif visited[key] == VISIT_LIMIT:
+            cut = True
             continue
         else:
             visited[key] += 1
-        held = here.__dict__["_modules"]
-        if not held:
+        try:
+            modules = here.__dict__["_modules"]
+        except KeyError:
+            modules = held(here, "_modules")
+        if not modules:
             yield path, here
             continue
-        below = _each_once(held.items()) if shared is None else held.items()
+        below = _each_once(modules.items()) if shared is None else modules.items()
         yield path, here
         prefix = f"{path}." if path else ""
         stack += [(prefix + name, child, entry) for name, child in reversed(below) if child is not None]
+    if cut:
+        yield from (("", module) for module in _parents_first(m))
+
+
+def _parents_first(m: Modules) -> list[nn.Module]:
+    """Give each module once, after every module that holds it: so a rule that recurses is corrected below."""
+    done: list[Any] = []
+    seen = {id(m)}
+    stack = [(m, iter(children(m)))]
+    while stack:
+        here, below = stack[-1]
+        child = next(below, None)
+        if child is None:
+            done.append(here)
+            stack.pop()
+        elif id(child) not in seen:
+            seen.add(id(child))
+            stack.append((child, iter(children(child))))
+    return [module for module in reversed(done) if isinstance(module, nn.Module)]
 
 
 def _class_of(module: Any) -> type:
@@ -106,8 +141,21 @@ def _class_of(module: Any) -> type:
 def unwrapped(module: nn.Module) -> nn.Module:
     """Give the module that the user wrote, without the wrappers around it."""
     while (attribute := _wrapped_at(type(module))) is not None:
-        module = module.__dict__["_modules"][attribute]
+        module = held(module, "_modules")[attribute]
     return module
+
+
+def held(module: nn.Module, kind: str) -> Any:
+    """Give what a module holds in `_modules`, `_parameters` or `_buffers`. Raises NotAModule where it has none.
+
+    Its `__dict__` has them, but that of a traced module, which keeps them elsewhere.
+    """
+    found = module.__dict__.get(kind)
+    if found is None:
+        found = getattr(module, kind, None)
+    if found is None:
+        raise NotAModule(module)
+    return found
 
 
 def _wrapped_at(kind: type) -> str | None:
@@ -116,7 +164,10 @@ def _wrapped_at(kind: type) -> str | None:
 
 
 def _each_once(edges: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return list({id(child): (name, child) for name, child in edges}.values())
+    first: dict[int, tuple[str, Any]] = {}
+    for name, child in edges:
+        first.setdefault(id(child), (name, child))
+    return list(first.values())
 
 
 def _on_path(module: Any, above: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -338,8 +339,12 @@ def test_an_optimizer_that_is_none_is_refused_and_the_model_left_as_it_was(name:
 
 
 @pytest.mark.parametrize(
-    "odd", [nn.Linear, "model.zip", {"weight": 1}, [nn.ReLU()]], ids=["class", "str", "dict", "list"]
+    ("odd", "seen"),
+    [(nn.Linear, "type"), ("model.zip", "str ('model.zip')"), ({"weight": 1}, "dict"), ([nn.ReLU()], "list")],
+    ids=["class", "str", "dict", "list"],
 )
-def test_what_is_no_module_is_refused(odd: Any) -> None:
-    with pytest.raises(NotAModule, match=r"^expected a torch\.nn\.Module, or a list or tuple of them, but got "):
+def test_what_is_no_module_is_refused(odd: Any, seen: str) -> None:
+    with unchanged(odd), pytest.raises(NotAModule) as error:
         fi.inspect(odd)
+    said = f"expected a torch.nn.Module.* but got {re.escape(seen)}.*; pass the model itself"
+    assert re.match(said, str(error.value))

@@ -310,6 +310,13 @@ class TestExtremes:
         assert (structure.paths, structure.aliases, structure.index) == (("",), (("me",),), {"": 0, "me": 0})
         assert list(structure.subtree(0)) == [0]
 
+    def test_an_alias_into_a_cycle_goes_round_it_once(self) -> None:
+        inner, outer = nn.Sequential(), nn.Sequential()
+        outer._modules["down"] = inner
+        inner._modules["up"] = outer
+        root = nn.Sequential(nn.Sequential(outer), nn.Sequential(outer))
+        assert structure_of(root).aliases == ((), (), ("0.0.down.up", "1.0"), ("1.0.down",), ())
+
 
 def pairs(structure: Structure) -> Iterator[tuple[str, int]]:
     return ((alias, module) for module, aliases in enumerate(structure.aliases) for alias in aliases)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import lru_cache
+from functools import partial
 from math import isfinite
+from numbers import Real
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -23,7 +24,7 @@ from freezeinspect.state import (
     Snapshot,
     Structure,
 )
-from freezeinspect.walk import NotAModule, walk
+from freezeinspect.walk import NotAModule, held, walk
 
 MISSPELLED = frozenset(  # spellings that set a new attribute and freeze nothing
     """require_grad require_grads required_grad required_grads requires_grads requires_gradient requires_gradients
@@ -32,6 +33,7 @@ MISSPELLED = frozenset(  # spellings that set a new attribute and freeze nothing
 STRAY_ON_MODULE = frozenset(("requires_grad", "require_grad", "required_grad"))
 STRAY_ON_PARAMETER = MISSPELLED | {"trainable"}
 _MISSING: Any = object()
+_RENAMING = ("torch.nn.utils.parametrize", "torch.distributed.fsdp._fully_shard._fsdp_init")
 
 
 class NotAnOptimizer(TypeError):
@@ -53,7 +55,7 @@ def read(model: nn.Module, optimizers: Any = None, known: Structure | None = Non
     optimizer. No value is read, so nothing synchronises. Raises NotAModule, NotAnOptimizer.
     """
     if not isinstance(model, nn.Module):
-        raise NotAModule(model)
+        raise NotAModule(model, groups=False)
     stepping = opened(optimizers)
     seen = _Seen(model)
     types, training, trainable, bn_freeze, drop_freeze, tracking, momentum, dropout = zip(*seen.rows, strict=True)
@@ -105,10 +107,14 @@ class _Seen:
         for here, (path, module) in enumerate(walk(model, self.shared)):
             state = module.__dict__
             get = state.get
-            training = get("training", missing)
+            try:
+                training, own, kept = state["training"], state["_parameters"], state["_buffers"]
+            except KeyError:  # a ScriptModule keeps them elsewhere
+                get = partial(getattr, module)
+                training, own, kept = get("training", missing), held(module, "_parameters"), held(module, "_buffers")
             row = (
                 type(module),
-                module.training if training is missing else training,  # a ScriptModule keeps it elsewhere
+                training,
                 get("trainable", missing),
                 get("bn_freeze", missing),
                 get("drop_freeze", missing),
@@ -121,14 +127,14 @@ class _Seen:
                 rows.append(known.get(row) or known.setdefault(row, _flags(*row)))
             except TypeError:  # somebody keeps something unhashable under one of these names
                 rows.append(_flags(*row))
-            if held := state["_parameters"]:
-                for name, parameter in held.items():
+            if own:
+                for name, parameter in own.items():
                     if parameter is not None:
                         parameters.append(parameter)
                         parameter_owners.append(here)
                         parameter_names.append(name)
-            if held := state["_buffers"]:
-                for name, buffer in held.items():
+            if kept:
+                for name, buffer in kept.items():
                     if buffer is not None:
                         buffers.append(buffer)
                         buffer_owners.append(here)
@@ -145,9 +151,10 @@ class _Seen:
         """Describe each tensor, in the columns of state.Tensor."""
         live = self.parameters + self.buffers
         try:
-            shapes = list(map(attrgetter("shape"), live))
-        except RuntimeError:  # a lazy parameter has no shape yet
-            shapes = [None if nn.parameter.is_lazy(tensor) else tensor.shape for tensor in live]
+            plain = {torch.Tensor, nn.Parameter}.issuperset(map(type, live))
+            shapes: list[Any] = list(map(tuple if plain else _sizes, map(attrgetter("shape"), live)))
+        except RuntimeError:  # a lazy parameter has no shape yet, nor has a nested tensor
+            shapes = list(map(_shape, live))
         return (
             tuple(self.owners[0] + self.owners[1]),
             tuple(self.names[0] + self.names[1]),
@@ -166,7 +173,7 @@ def _flags(kind: type, *values: Any) -> tuple[Any, ...]:
     training, trainable, bn_freeze, drop_freeze, tracking, momentum, p = values
     return (
         name,
-        _answer(training),
+        UNKNOWN if training is _MISSING else _answer(training),
         _answer(trainable),
         _answer(bn_freeze),
         _answer(drop_freeze),
@@ -176,14 +183,14 @@ def _flags(kind: type, *values: Any) -> tuple[Any, ...]:
     )
 
 
-@lru_cache(maxsize=4096)
 def _class_facts(kind: type) -> tuple[str, bool, bool, dict[int, Any]]:
     """Give a class's name, whether it is a dropout's, whether tracking means what its name says, and its flags.
 
     An InstanceNorm under another name would pass for a BatchNorm, whose tracking means something else.
     """
     flags = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "p")
-    defaults = {i: getattr(kind, flag) for i, flag in enumerate(flags) if hasattr(kind, flag)}
+    own = not kind.__module__.startswith("torch.nn.modules.")  # torch's own classes define none of these
+    defaults = {i: getattr(kind, flag) for i, flag in enumerate(flags) if own and hasattr(kind, flag)}
     known = "InstanceNorm" in kind.__name__ or not issubclass(kind, nn.modules.instancenorm._InstanceNorm)
     return _type_name(kind), "drop" in kind.__name__.lower(), known, defaults
 
@@ -192,23 +199,34 @@ def _answer(value: Any) -> Answer:
     """Read a flag as fastai's own `if` does, unless asking its truth could run code or synchronise."""
     if value is _MISSING:
         return ABSENT
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is True or value is False:
+        return YES if value else NO
+    if value is None or _is_number(value) or type(value).__name__ == "bool_":
         return YES if value else NO
     return UNKNOWN
 
 
+def _read(value: Any) -> Any:
+    if value is None or value is _MISSING or type(value) is float:
+        return value
+    if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.numel() == 1:
+        return value.item()
+    return value
+
+
 def _is_momentum(value: Any) -> bool:
+    value = _read(value)
     return value is None or (_is_number(value) and isfinite(value))
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is float or isinstance(value, Real)  # True is 1 to torch too
 
 
 def _type_name(kind: type) -> str:
-    """Name a class as the user wrote it, without what torch's parametrization makes of it."""
-    if kind.__module__ == "torch.nn.utils.parametrize" and kind.__name__.startswith("Parametrized"):
-        kind = kind.__bases__[0]
+    """Name a class as the user wrote it, without what torch's parametrization and FSDP2 make of it."""
+    if kind.__module__ in _RENAMING and kind.__name__.startswith(("Parametrized", "FSDP")):
+        kind = kind.__bases__[-1]
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
@@ -219,6 +237,18 @@ class _DtypeNames(dict[torch.dtype, str]):
 
 
 _dtype_names = _DtypeNames()
+
+
+def _shape(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    try:
+        return _sizes(tensor.shape)
+    except RuntimeError:
+        return None
+
+
+def _sizes(shape: torch.Size) -> tuple[int, ...] | None:
+    """Give the sizes; None where one is no number, as in a jagged tensor."""
+    return tuple(shape) if all(isinstance(size, int) for size in shape) else None
 
 
 def _ties(identities: list[int]) -> tuple[int | None, ...]:
@@ -279,6 +309,7 @@ def _group(group: dict[str, Any], owned: set[int]) -> Group:
 
 def _number(value: Any) -> float | None:
     """Read a hyperparameter; a tensor on a device stays unread, for reading it would synchronise."""
-    if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.numel() == 1:
-        value = value.item()
+    value = _read(value)
+    if value is None or value is _MISSING:
+        return None
     return float(value) if _is_number(value) and isfinite(value) else None

@@ -10,7 +10,7 @@ from torch import nn
 
 from freezeinspect.state import ABSENT, NO, YES, Moved, Movement, Observed, Structure, combine
 from freezeinspect.verdicts import STATISTICS
-from freezeinspect.walk import walk
+from freezeinspect.walk import held, walk
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class _Values:
     """A model's tensors and copies of their values."""
 
     def __init__(self, model: nn.Module) -> None:
-        held = [(module.__dict__["_parameters"], module.__dict__["_buffers"]) for _, module in walk(model, [])]
-        self.live = [t for kind in (0, 1) for pair in held for t in pair[kind].values() if t is not None]
+        pairs = [(held(module, "_parameters"), held(module, "_buffers")) for _, module in walk(model, [])]
+        self.live = [t for kind in (0, 1) for pair in pairs for t in pair[kind].values() if t is not None]
         self.kept = [_kept(tensor) for tensor in self.live]
 
     def moved(self) -> tuple[bool, ...]:

@@ -98,7 +98,14 @@ def _facts(snapshot: Snapshot, observed: Observed) -> list[Hashable]:
 def _tensor_facts(snapshot: Snapshot, i: int) -> Hashable:
     optional = (snapshot.groups, snapshot.has_grad, snapshot.has_state)
     tensor = snapshot.structure.tensors[i]
-    return (*tensor[1:], snapshot.requires_grad[i], *(column[i] for column in optional if column))
+    return (
+        tensor.name,
+        tensor.kind,
+        tensor.shape,
+        tensor.dtype,
+        snapshot.requires_grad[i],
+        *(column[i] for column in optional if column),
+    )
 
 
 def elements_below(structure: Structure, module: int) -> int | None:
@@ -133,6 +140,8 @@ def _spans(groups: list[int]) -> str:
     known = [group for group in groups if group >= 0]
     consecutive = len(known) > 2 and known[-1] - known[0] == len(known) - 1
     text = f"{known[0]}-{known[-1]}" if consecutive else ",".join(map(str, known))
+    if len(text) > 9:
+        text = f"{len(known)} of them"
     return ",".join(filter(None, ["–" if -1 in groups else "", text]))
 
 

@@ -27,6 +27,7 @@ COLUMNS = {  # of Row, with the heading of each, in order
     "stats": "running\nstats",
     "norm": "norm\nuses",
 }
+HEADINGS = {"shape": "output shape", "mult_adds": "mult-adds", "stats": "running stats", "norm": "norm uses"}
 OPTIONAL = ("shape", "mult_adds", "trainable", "bn_freeze", "group", "norm")  # shown where they say something
 GIVE_WAY = ("params", "norm", "mult_adds")  # in this order, where the width does not do
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -56,12 +57,17 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 
 
 def _fitting(rows: Sequence[Row], width: int) -> list[str]:
-    columns = [c for c in COLUMNS if c not in OPTIONAL or any(getattr(row, c) not in ("", "–") for row in rows)]
+    columns = _saying(rows)
     wanted = min(NARROWEST, max(len(_whole_label(row)) for row in rows))
     for column in GIVE_WAY:
         if column in columns and width - sum(_widths(rows, columns)) < wanted:
             columns.remove(column)
     return columns
+
+
+def _saying(rows: Sequence[Row]) -> list[str]:
+    """Give the columns without the optional ones that are empty everywhere."""
+    return [c for c in COLUMNS if c not in OPTIONAL or any(getattr(row, c) not in ("", "–") for row in rows)]
 
 
 def _widths(rows: Sequence[Row], columns: Sequence[str]) -> list[int]:
@@ -71,8 +77,15 @@ def _widths(rows: Sequence[Row], columns: Sequence[str]) -> list[int]:
 
 
 def _whole_label(row: Row) -> str:
-    count = f" ×{row.times}" if row.times > 1 else ""
-    return f"{'  ' * row.depth}{_shown(row)}{count} {row.type}" if row.depth else row.type
+    return f"{'  ' * row.depth}{_named(row)} {visible(row.type)}" if row.depth else visible(row.type)
+
+
+def _named(row: Row) -> str:
+    return _shown(row) + _times(row)
+
+
+def _times(row: Row) -> str:
+    return f" ×{row.times}" if row.times > 1 else ""
 
 
 def _shown(row: Row) -> str:
@@ -82,9 +95,19 @@ def _shown(row: Row) -> str:
 
 
 def _label(row: Row, room: int) -> str:
-    """Shorten a label to its room: the type gives way first, then the middle of the name."""
+    """Shorten a label to its room: the type gives way first, then the indent, then the name's end, never the count."""
     label = _whole_label(row)
-    return label if len(label) <= room else label[: max(room - 1, 1)] + "…"
+    if len(label) <= room or not row.depth:
+        return _cut(label, room)
+    indent = "  " * row.depth
+    if len(indent) + len(_named(row)) + 2 < room:
+        return _cut(label, room)
+    indent = indent[: max(room - len(_named(row)), 0)][: room // 2]
+    return indent + _cut(_shown(row), room - len(indent) - len(_times(row))) + _times(row)
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
 
 
 def visible(text: str) -> str:
@@ -108,15 +131,13 @@ def html_table(rows: Sequence[Row], sentence: str) -> str:
 
 
 def _plain(rows: Sequence[Row], style: str) -> str:
-    columns = [c for c in COLUMNS if c not in OPTIONAL or any(getattr(row, c) not in ("", "–") for row in rows)]
-    table = [[_path(row, style), row.times, row.type, *(getattr(row, c) for c in columns)] for row in rows]
-    headers = ["module", "count", "type", *(COLUMNS[c].replace("-\n", "").replace("\n", " ") for c in columns)]
-    return tabulate(table, [h.replace(" _", "_").replace("_ ", "_") for h in headers], style, disable_numparse=True)
-
-
-def _path(row: Row, style: str) -> str:
-    path = visible(row.pattern) or "(root)"
-    return path.replace("|", "\\|") if style == "github" else path
+    columns = _saying(rows)
+    names = [(visible(row.pattern) or "(root)", str(row.times), visible(row.type)) for row in rows]
+    cells = [[*name, *(getattr(row, c) for c in columns)] for name, row in zip(names, rows, strict=True)]
+    if style == "github":
+        cells = [[cell.replace("|", "\\|") for cell in line] for line in cells]
+    headers = ["module", "count", "type", *(HEADINGS.get(c, c) for c in columns)]
+    return tabulate(cells, headers, style, disable_numparse=True)
 
 
 def sentence(snapshot: Snapshot, verdicts: Verdicts, summary: Summary) -> str:
@@ -136,11 +157,11 @@ def _about_weights(snapshot: Snapshot, verdicts: Verdicts, summary: Summary) -> 
         return "there are no parameters"
     training = [i for i in parameters if verdicts.weights[i] is YES]
     share = _share(snapshot, training, summary.parameters)
-    if adapters := _adapters(snapshot, training):
-        return f"trainable {share}, all of it {adapters}"
     stuck = [i for i in parameters if verdicts.weights[i] is NO and snapshot.requires_grad[i] is YES]
     aside = f"{quantity(_elements(snapshot, stuck))} require a gradient that no optimizer steps" if stuck else ""
-    if not training:
+    if adapters := _adapters(snapshot, training):
+        said = f"trainable {share}, all of it {adapters}"
+    elif not training:
         said = f"none of {quantity(summary.parameters)} parameters trains"
     elif len(training) == len(parameters):
         said = f"all {quantity(summary.parameters)} parameters train"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.optim import LBFGS, SGD, AdamW
@@ -23,6 +23,7 @@ def rows(model: nn.Module, optimizer: Any = None, **options: Any) -> dict[str, R
     return {row.pattern: row for row in fi.inspect(model, optimizer).rows(**options)}
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 10**15) | st.builds(lambda n, size: n * size, st.integers(900, 1100), st.sampled_from([1, 10**3]))
 )

@@ -117,6 +117,13 @@ def test_many_groups_leave_the_line_at_80_characters() -> None:
     assert max(map(len, drawn(report))) <= 80
 
 
+@pytest.mark.parametrize("name", ["llama", "transformer", "segformer", "nested"])
+def test_a_label_that_is_shortened_keeps_its_indent(name: str) -> None:
+    report = dressed(ZOO[name]().model)
+    shallow = [(line, row) for line, row in zip(drawn(report)[3:], report.rows(), strict=True) if row.depth <= 4]
+    assert [line for line, row in shallow if len(line) - len(line.lstrip()) != 2 * row.depth] == []
+
+
 def chain(model: nn.Module, names: str) -> nn.Module:
     for name in reversed(names):
         model = nn.ModuleDict({name: model})
