@@ -27,9 +27,9 @@ def measure(model: nn.Module, input_size: Any = None, input_data: Any = None) ->
     """
     model = unwrapped(model)
     failures: list[Exception] = []
-    for memo, device in ((_on_meta(model), torch.device("meta")), ({}, None)):
+    for memo_of, device in ((_on_meta, torch.device("meta")), (_as_it_is, None)):
         try:
-            copied, _ = twin(model, memo=memo)
+            copied, _ = twin(model, memo=memo_of(model))
             return _joined(copied, _summary(copied, input_size, input_data, device))
         except Exception as error:  # whatever a foreign forward pass raises
             failures.append(error)
@@ -38,6 +38,10 @@ def measure(model: nn.Module, input_size: Any = None, input_data: Any = None) ->
         f"no forward pass of a copy of {type(model).__name__} with this input: {first_line(reason)}; "
         "pass the input that the model is called with, as input_size=(batch, ...) or input_data="
     ) from failures[-1]
+
+
+def _as_it_is(_: nn.Module) -> dict[int, Any]:
+    return {}
 
 
 def _on_meta(model: nn.Module) -> dict[int, Any]:

@@ -107,12 +107,17 @@ def test_the_lines_written_out_again_are_the_whole_tree(made: tuple[Structure, l
 def test_siblings_that_agree_in_all_share_a_line(made: tuple[Structure, list[int]]) -> None:
     structure, facts = made
 
-    def whole(module: int) -> Any:
-        under = tuple((structure.names[child], whole(child)) for child in structure.children[module])
-        return structure.types[module], facts[module], under, tuple(structure.further.get(module, ()))
+    def whole(module: int, top: int) -> Any:
+        under = tuple((structure.names[child], whole(child, top)) for child in structure.children[module])
+        edges = tuple((name, seen_from(top, target)) for name, target in structure.further.get(module, ()))
+        return structure.types[module], facts[module], under, edges
 
-    lines = list(folded(structure, facts))
-    said = [(structure.parents[line.modules[0]], whole(line.modules[0])) for line in lines]
+    def seen_from(top: int, target: int) -> tuple[bool, str]:
+        inside = top in structure.ancestors(target)
+        return inside, structure.paths[target].removeprefix(structure.paths[top] if inside else "")
+
+    lines = [line.modules[0] for line in folded(structure, facts)]
+    said = [(structure.parents[first], whole(first, first)) for first in lines]
     assert len(set(said)) == len(said)
 
 

@@ -186,12 +186,13 @@ def _flags(kind: type, *values: Any) -> tuple[Any, ...]:
 def _class_facts(kind: type) -> tuple[str, bool, bool, dict[int, Any]]:
     """Give a class's name, whether it is a dropout's, whether tracking means what its name says, and its flags.
 
-    An InstanceNorm under another name would pass for a BatchNorm, whose tracking means something else.
+    An InstanceNorm under another name, or compiled, would pass for a BatchNorm, whose tracking is another thing.
     """
     flags = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "p")
     own = not kind.__module__.startswith("torch.nn.modules.")  # torch's own classes define none of these
     defaults = {i: getattr(kind, flag) for i, flag in enumerate(flags) if own and hasattr(kind, flag)}
-    known = "InstanceNorm" in kind.__name__ or not issubclass(kind, nn.modules.instancenorm._InstanceNorm)
+    disguised = issubclass(kind, (nn.modules.instancenorm._InstanceNorm, torch.jit.ScriptModule))
+    known = "InstanceNorm" in kind.__name__ or not disguised
     return _type_name(kind), "drop" in kind.__name__.lower(), known, defaults
 
 
@@ -206,16 +207,7 @@ def _answer(value: Any) -> Answer:
     return UNKNOWN
 
 
-def _read(value: Any) -> Any:
-    if value is None or value is _MISSING or type(value) is float:
-        return value
-    if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.numel() == 1:
-        return value.item()
-    return value
-
-
 def _is_momentum(value: Any) -> bool:
-    value = _read(value)
     return value is None or (_is_number(value) and isfinite(value))
 
 
@@ -304,12 +296,17 @@ def _has_grad(tensor: torch.Tensor) -> bool:
 
 def _group(group: dict[str, Any], owned: set[int]) -> Group:
     orphans = sum(id(parameter) not in owned for parameter in group["params"])
-    return Group(_number(group.get("lr")), _number(group.get("weight_decay")), orphans)
+    return Group(_hyperparameter(group.get("lr")), _hyperparameter(group.get("weight_decay")), orphans)
+
+
+def _hyperparameter(value: Any) -> float | None:
+    """Read a number that an optimizer may hold as a tensor; on a device it stays unread, for that would wait."""
+    if isinstance(value, torch.Tensor):
+        return float(value) if value.device.type == "cpu" and value.numel() == 1 else None
+    return _number(value)
 
 
 def _number(value: Any) -> float | None:
-    """Read a hyperparameter; a tensor on a device stays unread, for reading it would synchronise."""
-    value = _read(value)
     if value is None or value is _MISSING:
         return None
     return float(value) if _is_number(value) and isfinite(value) else None

@@ -77,11 +77,7 @@ def _widths(rows: Sequence[Row], columns: Sequence[str]) -> list[int]:
 
 
 def _whole_label(row: Row) -> str:
-    return f"{'  ' * row.depth}{_named(row)} {visible(row.type)}" if row.depth else visible(row.type)
-
-
-def _named(row: Row) -> str:
-    return _shown(row) + _times(row)
+    return f"{'  ' * row.depth}{_shown(row)}{_times(row)} {visible(row.type)}" if row.depth else visible(row.type)
 
 
 def _times(row: Row) -> str:
@@ -95,15 +91,13 @@ def _shown(row: Row) -> str:
 
 
 def _label(row: Row, room: int) -> str:
-    """Shorten a label to its room: the type gives way first, then the indent, then the name's end, never the count."""
-    label = _whole_label(row)
-    if len(label) <= room or not row.depth:
-        return _cut(label, room)
-    indent = "  " * row.depth
-    if len(indent) + len(_named(row)) + 2 < room:
-        return _cut(label, room)
-    indent = indent[: max(room - len(_named(row)), 0)][: room // 2]
-    return indent + _cut(_shown(row), room - len(indent) - len(_times(row))) + _times(row)
+    """Shorten a label to its room: the type gives way first, then the name's end, a deep indent, never the count."""
+    if not row.depth:
+        return _cut(visible(row.type), room)
+    indent, times = ("  " * row.depth)[: room // 2], _times(row)
+    name = indent + _cut(_shown(row), room - len(indent) - len(times)) + times
+    left = room - len(name) - 1
+    return f"{name} {_cut(visible(row.type), left)}" if left > 1 else name
 
 
 def _cut(text: str, room: int) -> str:

@@ -192,7 +192,7 @@ class TestNormsAndDropouts:
             *[(nn.LayerNorm(2), ABSENT, None), (linear(momentum=0.5), ABSENT, 0.5)],
             *[(nn.BatchNorm1d(2, momentum=float("nan")), UNKNOWN, None), (Renamed(2), UNKNOWN, 0.1)],
             (linear(track_running_stats=True), UNKNOWN, None),
-            (linear(track_running_stats=True, momentum=torch.tensor(0.5)), YES, 0.5),
+            (linear(track_running_stats=True, momentum=torch.tensor(0.5)), UNKNOWN, None),
             (linear(track_running_stats=True, momentum=torch.tensor(0.5, device="meta")), UNKNOWN, None),
             (linear(track_running_stats=torch.tensor(True), momentum=0.1), UNKNOWN, 0.1),
         ],
