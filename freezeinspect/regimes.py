@@ -229,7 +229,7 @@ def what_if(
     on the model's own device. Raises NotAModule; what fails in one regime is said in its row.
     """
     if not isinstance(model, nn.Module):
-        raise NotAModule(model)
+        raise NotAModule(model, groups=False)
     model = unwrapped(model)
     parts = groups if groups is not None else children(model)
     trial = _Trial(

@@ -183,7 +183,7 @@ def test_made_fresh_takes_every_freeze_off():
 
 
 def test_no_module_is_an_error():
-    with pytest.raises(NotAModule, match="expected a torch.nn.Module"):
+    with pytest.raises(NotAModule, match=r"expected a torch\.nn\.Module but got str"):
         what_if("model.pt", None, lambda m, b: m)
 
 

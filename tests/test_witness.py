@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import SGD
+
 from witness import unchanged
 from zoo import ZOO, Specimen, quiet
 
@@ -282,7 +283,7 @@ def stepped(specimen: Specimen) -> SGD | None:
 
 
 def test_notices_a_change_before_an_exception(model: nn.Module) -> None:
-    with pytest.raises(AssertionError) as error, unchanged(model):
+    with pytest.raises(AssertionError) as error, unchanged(model):  # noqa: PT012
         model.layer1.bn.eval()
         raise KeyError("body")
     assert lines(error) == ["layer1.bn.training: True -> False"]
