@@ -19,7 +19,7 @@ from freezeinspect.freezing import bn_freeze, freeze, set_train_mode, unfreeze
 from freezeinspect.readers import live
 from freezeinspect.recorder.evidence import part_of, watched_step
 from freezeinspect.state import Snapshot
-from freezeinspect.twins import NotCopyable, first_line, random_states_kept, twin
+from freezeinspect.twins import NotCopyable, first_line, never_run, random_states_kept, twin
 from freezeinspect.verdicts import judge
 from freezeinspect.views.text import table
 from freezeinspect.walk import NotAModule, apply_leaf, children, unwrapped, walk
@@ -249,7 +249,7 @@ class _Trial:
     def run(self, regime: Regime | None) -> Outcome:
         """Take one step on a copy; whatever a foreign model or loss raises becomes the row's note."""
         name = regime.name if regime else AS_IT_IS
-        with random_states_kept(self.model), torch.enable_grad():
+        with random_states_kept(self.model), never_run(self.model), torch.enable_grad():
             try:
                 return self._step(name, regime, *twin(self.model, self.groups))
             except NotCopyable as error:

@@ -11,7 +11,7 @@ from torch import nn
 from torchinfo import torchinfo as engine
 
 from freezeinspect.state import Shape
-from freezeinspect.twins import first_line, random_states_kept, twin
+from freezeinspect.twins import first_line, never_run, random_states_kept, twin
 from freezeinspect.walk import held, unwrapped, walk
 
 
@@ -30,7 +30,8 @@ def measure(model: nn.Module, input_size: Any = None, input_data: Any = None) ->
     for memo_of, device in ((_on_meta, torch.device("meta")), (_as_it_is, None)):
         try:
             copied, _ = twin(model, memo=memo_of(model))
-            return _joined(copied, _summary(copied, input_size, input_data, device))
+            with never_run(model):
+                return _joined(copied, _summary(copied, input_size, input_data, device))
         except Exception as error:  # whatever a foreign forward pass raises
             failures.append(error)
     reason = failures[-1].__cause__ or failures[-1]
@@ -83,6 +84,8 @@ def _joined(copied: nn.Module, layers: list[Any]) -> dict[str, Shape]:
             if layer.is_leaf_layer:
                 for above in _upwards(path):
                     mult_adds[above] += layer.macs
+    if not outputs:
+        raise ShapesUnknown("torchinfo saw no module run: it cannot look inside a ScriptModule")
     return {path: Shape(size, mult_adds[path]) for path, size in outputs.items()}
 
 

@@ -7,13 +7,16 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
-from freezeinspect.walk import walk
+from freezeinspect.walk import held, walk
+
+_WOULD_RUN = "which would run the model itself from a copy; refer to it through the module that a hook is given"
 
 
 class NotCopyable(ValueError):
@@ -23,10 +26,9 @@ class NotCopyable(ValueError):
 def twin(model: nn.Module, beside: Any = None, memo: dict[int, Any] | None = None) -> tuple[Any, Any]:
     """Copy a model, and what refers to its modules beside it. Raises NotCopyable, which says why."""
     for path, module in walk(model, []):
-        if _is_foreign(module.__dict__.get("forward"), module):
+        if isinstance(module.__dict__.get("forward"), FunctionType) and not held(module, "_modules"):
             raise NotCopyable(
-                f"{path or type(module).__name__}.forward is a function set on the instance, which would run the "
-                "model itself from a copy; define forward in a class"
+                f"{path or type(module).__name__}.forward is a function set on the instance, {_WOULD_RUN}"
             )
     try:
         copied: tuple[Any, Any] = copy.deepcopy((model, beside), memo)
@@ -35,11 +37,23 @@ def twin(model: nn.Module, beside: Any = None, memo: dict[int, Any] | None = Non
     return copied
 
 
-def _is_foreign(forward: Any, module: nn.Module) -> bool:
-    """Tell whether a forward of an instance stays bound to it when it is copied: a method of its own does not."""
-    if isinstance(forward, MethodType):
-        return forward.__self__ is not module
-    return forward is not None and (isinstance(forward, FunctionType) or callable(forward))
+@contextmanager
+def never_run(model: nn.Module) -> Iterator[None]:
+    """Refuse every call of the model's own modules: a copy may hold functions that still refer to it.
+
+    Raises NotCopyable out of that call, before anything moves.
+    """
+    paths = {id(module): path or type(module).__name__ for path, module in walk(model, [])}
+
+    def refuse(module: nn.Module, _: Any) -> None:
+        if id(module) in paths:
+            raise NotCopyable(f"a hook or a function of the copy refers to {paths[id(module)]}, {_WOULD_RUN}")
+
+    guard = register_module_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
+        guard.remove()
 
 
 @contextmanager

@@ -24,10 +24,11 @@ class NotAModule(TypeError):
     def __init__(self, seen: object, groups: bool = True) -> None:
         expected = "a torch.nn.Module, or a list or tuple of them," if groups else "a torch.nn.Module"
         way_out = "pass the model itself, or its groups of modules" if groups else "pass the model itself"
-        super().__init__(f"expected {expected} but got {type(seen).__qualname__}{_words(seen)}; {way_out}")
+        super().__init__(f"expected {expected} but got {type(seen).__qualname__}{in_words(seen)}; {way_out}")
 
 
-def _words(seen: object) -> str:
+def in_words(seen: object) -> str:
+    """Say what was given instead, as far as it can be shown."""
     if isinstance(seen, nn.Module):
         return ", whose __init__ never called super().__init__()"
     try:
@@ -44,10 +45,9 @@ def children(m: Modules) -> list[Any]:
     >>> children(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     [Linear(in_features=2, out_features=2, bias=True), ReLU()]
     """
-    if isinstance(m, list | tuple):
-        return list(m)
-    _class_of(m)
-    return [child for _, child in _each_once(held(m, "_modules").items()) if child is not None]
+    if not isinstance(m, list | tuple):
+        _class_of(m)
+    return [child for _, child in _named_children(m)]
 
 
 def apply_leaf(m: Modules, f: Callable[[nn.Module], Any]) -> None:
@@ -112,24 +112,30 @@ def walk(m: Modules, shared: list[tuple[str, int]] | None = None) -> Iterator[tu
         prefix = f"{path}." if path else ""
         stack += [(prefix + name, child, entry) for name, child in reversed(below) if child is not None]
     if cut:
-        yield from (("", module) for module in _parents_first(m))
+        yield from _parents_first(m)
 
 
-def _parents_first(m: Modules) -> list[nn.Module]:
+def _parents_first(m: Modules) -> Iterator[tuple[str, nn.Module]]:
     """Give each module once, after every module that holds it: so a rule that recurses is corrected below."""
-    done: list[Any] = []
+    done: list[tuple[str, Any]] = []
     seen = {id(m)}
-    stack = [(m, iter(children(m)))]
+    stack = [("", m, iter(_named_children(m)))]
     while stack:
-        here, below = stack[-1]
-        child = next(below, None)
+        path, here, below = stack[-1]
+        name, child = next(below, ("", None))
         if child is None:
-            done.append(here)
+            done.append((path, here))
             stack.pop()
         elif id(child) not in seen:
             seen.add(id(child))
-            stack.append((child, iter(children(child))))
-    return [module for module in reversed(done) if isinstance(module, nn.Module)]
+            stack.append((f"{path}.{name}".lstrip("."), child, iter(_named_children(child))))
+    return ((path, module) for path, module in reversed(done) if isinstance(module, nn.Module))
+
+
+def _named_children(m: Modules) -> list[tuple[str, Any]]:
+    if isinstance(m, list | tuple):
+        return [(str(i), child) for i, child in enumerate(m)]
+    return [edge for edge in _each_once(held(m, "_modules").items()) if edge[1] is not None]
 
 
 def _class_of(module: Any) -> type:

@@ -196,6 +196,16 @@ def test_a_forward_that_was_wrapped_around_the_model_does_not_run_on_it() -> Non
             return
 
 
+def test_a_hook_that_refers_to_the_model_does_not_run_it() -> None:
+    model = Residual()
+    model.head.register_forward_pre_hook(lambda *_: (model.layer1.bn(torch.randn(2, 4, 3, 3)), None)[1])
+    with unchanged(model):
+        try:
+            fi.inspect(model, input_size=IMAGE)
+        except ShapesUnknown:
+            return
+
+
 def test_a_large_model_is_measured_without_its_memory() -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(100_000, 100_000), nn.Linear(100_000, 10))

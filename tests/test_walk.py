@@ -254,6 +254,11 @@ class TestPaths:
         for path, module in walk(model):
             assert model.get_submodule(path) is module
 
+    def test_the_path_of_every_visit_beyond_the_limit_leads_to_its_module(self) -> None:
+        shared = nn.ReLU()
+        model = nn.Sequential(*[nn.Sequential(shared) for _ in range(VISIT_LIMIT + 1)])
+        assert [path for path, module in walk(model) if model.get_submodule(path) is not module] == []
+
     def test_a_module_held_twice_goes_by_its_first_name(self) -> None:
         twice = nn.ReLU()
         model = nn.Sequential(twice, nn.Tanh(), twice)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from math import isfinite
-from numbers import Real
+from numbers import Number, Real
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -24,7 +24,7 @@ from freezeinspect.state import (
     Snapshot,
     Structure,
 )
-from freezeinspect.walk import NotAModule, held, walk
+from freezeinspect.walk import NotAModule, held, in_words, walk
 
 MISSPELLED = frozenset(  # spellings that set a new attribute and freeze nothing
     """require_grad require_grads required_grad required_grads requires_grads requires_gradient requires_gradients
@@ -41,8 +41,8 @@ class NotAnOptimizer(TypeError):
 
     def __init__(self, seen: object) -> None:
         super().__init__(
-            f"expected a torch.optim.Optimizer, or a list of them, but got {type(seen).__qualname__} "
-            f"({str(seen)[:40]!r}); pass the optimizer that steps this model"
+            f"expected a torch.optim.Optimizer, or a list of them, but got {type(seen).__qualname__}{in_words(seen)}; "
+            "pass the optimizer that steps this model"
         )
 
 
@@ -189,8 +189,7 @@ def _class_facts(kind: type) -> tuple[str, bool, bool, dict[int, Any]]:
     An InstanceNorm under another name, or compiled, would pass for a BatchNorm, whose tracking is another thing.
     """
     flags = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "p")
-    own = not kind.__module__.startswith("torch.nn.modules.")  # torch's own classes define none of these
-    defaults = {i: getattr(kind, flag) for i, flag in enumerate(flags) if own and hasattr(kind, flag)}
+    defaults = {i: getattr(kind, flag) for i, flag in enumerate(flags) if hasattr(kind, flag)}
     disguised = issubclass(kind, (nn.modules.instancenorm._InstanceNorm, torch.jit.ScriptModule))
     known = "InstanceNorm" in kind.__name__ or not disguised
     return _type_name(kind), "drop" in kind.__name__.lower(), known, defaults
@@ -202,7 +201,7 @@ def _answer(value: Any) -> Answer:
         return ABSENT
     if value is True or value is False:
         return YES if value else NO
-    if value is None or _is_number(value) or type(value).__name__ == "bool_":
+    if value is None or isinstance(value, Number) or _is_number(value):
         return YES if value else NO
     return UNKNOWN
 
@@ -212,7 +211,8 @@ def _is_momentum(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is float or isinstance(value, Real)  # True is 1 to torch too
+    """Tell a number, also one of numpy's; True is 1 to torch too."""
+    return type(value) is float or isinstance(value, Real) or type(value).__name__ in ("bool", "bool_")
 
 
 def _type_name(kind: type) -> str:
@@ -302,7 +302,7 @@ def _group(group: dict[str, Any], owned: set[int]) -> Group:
 def _hyperparameter(value: Any) -> float | None:
     """Read a number that an optimizer may hold as a tensor; on a device it stays unread, for that would wait."""
     if isinstance(value, torch.Tensor):
-        return float(value) if value.device.type == "cpu" and value.numel() == 1 else None
+        value = value.item() if value.device.type == "cpu" and value.numel() == 1 else None
     return _number(value)
 
 
