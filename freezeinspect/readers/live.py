@@ -32,6 +32,7 @@ MISSPELLED = frozenset(  # spellings that set a new attribute and freeze nothing
 )
 STRAY_ON_MODULE = frozenset(("requires_grad", "require_grad", "required_grad"))
 STRAY_ON_PARAMETER = MISSPELLED | {"trainable"}
+_FLAGS = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "p")
 _MISSING: Any = object()
 _RENAMING = ("torch.nn.utils.parametrize", "torch.distributed.fsdp._fully_shard._fsdp_init")
 
@@ -161,38 +162,32 @@ class _Seen:
             ("parameter",) * len(self.parameters) + ("buffer",) * len(self.buffers),
             tuple(shapes),
             tuple(map(_dtype_names.__getitem__, map(attrgetter("dtype"), live))),
-            _ties(list(map(id, live))),
+            _ties(live),
         )
 
 
 def _flags(kind: type, *values: Any) -> tuple[Any, ...]:
-    """Work out a row's type name, five answers, momentum and dropout's p."""
-    name, drops, known, defaults = _class_facts(kind)
-    if defaults:
-        values = tuple([defaults.get(i, value) if value is _MISSING else value for i, value in enumerate(values)])
+    """Work out a row's type name, five answers, momentum and dropout's p; a class may set them for its instances."""
+    pairs = zip(_FLAGS, values, strict=True)
+    values = tuple([getattr(kind, flag, _MISSING) if value is _MISSING else value for flag, value in pairs])
     training, trainable, bn_freeze, drop_freeze, tracking, momentum, p = values
+    means = tracking is _MISSING or (_is_momentum(momentum) and not _is_disguised(kind))
     return (
-        name,
+        _type_name(kind),
         UNKNOWN if training is _MISSING else _answer(training),
         _answer(trainable),
         _answer(bn_freeze),
         _answer(drop_freeze),
-        _answer(tracking) if tracking is _MISSING or (known and _is_momentum(momentum)) else UNKNOWN,
+        _answer(tracking) if means else UNKNOWN,
         _number(momentum),
-        _number(p) if drops else None,
+        _number(p) if "drop" in kind.__name__.lower() else None,
     )
 
 
-def _class_facts(kind: type) -> tuple[str, bool, bool, dict[int, Any]]:
-    """Give a class's name, whether it is a dropout's, whether tracking means what its name says, and its flags.
-
-    An InstanceNorm under another name, or compiled, would pass for a BatchNorm, whose tracking is another thing.
-    """
-    flags = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "p")
-    defaults = {i: getattr(kind, flag) for i, flag in enumerate(flags) if hasattr(kind, flag)}
-    disguised = issubclass(kind, (nn.modules.instancenorm._InstanceNorm, torch.jit.ScriptModule))
-    known = "InstanceNorm" in kind.__name__ or not disguised
-    return _type_name(kind), "drop" in kind.__name__.lower(), known, defaults
+def _is_disguised(kind: type) -> bool:
+    """Tell an InstanceNorm under another name, or compiled: it would pass for a BatchNorm, whose tracking differs."""
+    hidden = issubclass(kind, (nn.modules.instancenorm._InstanceNorm, torch.jit.ScriptModule))
+    return hidden and "InstanceNorm" not in kind.__name__
 
 
 def _answer(value: Any) -> Answer:
@@ -243,13 +238,13 @@ def _sizes(shape: torch.Size) -> tuple[int, ...] | None:
     return tuple(shape) if all(isinstance(size, int) for size in shape) else None
 
 
-def _ties(identities: list[int]) -> tuple[int | None, ...]:
+def _ties(live: list[torch.Tensor]) -> tuple[int | None, ...]:
     """Give a number to each tensor that stands under several names, and None to the others."""
-    if len(set(identities)) == len(identities):
-        return (None,) * len(identities)
-    times = Counter(identities)
+    times = Counter(map(id, live)) if len(set(map(id, live))) < len(live) else {}
+    if not times:
+        return (None,) * len(live)
     groups: dict[int, int] = {}
-    return tuple(groups.setdefault(one, len(groups)) if times[one] > 1 else None for one in identities)
+    return tuple(groups.setdefault(id(one), len(groups)) if times[id(one)] > 1 else None for one in live)
 
 
 def opened(optimizers: Any) -> list[torch.optim.Optimizer]:
