@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import io
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from freezeinspect import __version__
+from freezeinspect.readers.limits import Unreadable
+from freezeinspect.report import Report, inspect
+from freezeinspect.views.text import visible
 
 if TYPE_CHECKING:
     import torch
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="freezeinspect")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    help="Show the version.",
+    callback=lambda *given: _version(given[2]),
+)
 def main() -> None:
     """Show what is frozen and what trains in a PyTorch model, and prove what moved."""
 
@@ -46,6 +57,8 @@ def demo(device: str, steps: int, output: Path | None) -> None:
     lines = _Lines()
     figures = _demo(torch.device(device), steps, lines)
     if output is not None:
+        import json
+
         (output / "demo.txt").write_text("\n".join(lines.said) + "\n", encoding="utf-8")
         about = {"device": _name(torch.device(device)), "torch": torch.__version__, "regimes": figures}
         (output / "demo.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -53,6 +66,76 @@ def demo(device: str, steps: int, output: Path | None) -> None:
     if strays := [figure["regime"] for figure in figures if not figure["as_tabled"]]:
         click.echo(f"freezeinspect: not as it should come out: {'; '.join(strays)}", err=True)
         sys.exit(1)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--format", "form", type=click.Choice(["tree", "table", "json", "markdown"]), default="tree", show_default=True
+)
+@click.option("--depth", type=click.IntRange(min=0), help="Show this many levels below the root.")
+@click.option("--filter", "only", metavar="PATTERN", help="Show only what matches, as 'backbone' or '**.bn*'.")
+@click.option("--no-fold", is_flag=True, help="Give equal siblings a line each.")
+@click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead.")
+def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
+    """Show what is frozen in each FILE, a model or checkpoint that torch.save wrote; - is standard input.
+
+    The file is read without running or importing anything that it names, and without reading its weights.
+    """
+    if form == "json" and any(lines[option] for option in ("depth", "only", "no_fold")):
+        fail("--format json is always the whole record; leave --depth, --filter and --no-fold out")
+    texts, refused = [], []
+    for file in _with_progress(files):
+        try:
+            texts.append(_told(inspect(file, key=key), form, sys.stdout.isatty() and output is None, **lines))
+        except ValueError as error:  # Unreadable, BadPattern, MatchesNothing
+            refused.append(str(error) if isinstance(error, Unreadable) else f"{file}: {error}")
+    if texts:
+        several = form == "json" and len(files) > 1
+        _put("[\n" + ",\n".join(texts) + "\n]" if several else "\n\n\n".join(texts), output)
+    for message in refused:
+        click.echo(f"freezeinspect: {visible(message)}", err=True)
+    sys.exit(2 if refused else 0)
+
+
+def _with_progress(files: tuple[str, ...]) -> Iterable[str]:
+    if len(files) == 1:
+        return files
+    from tqdm import tqdm
+
+    return tqdm(files, unit="file", leave=False, disable=None)
+
+
+def _told(report: Report, form: str, colour: bool, depth: int | None, only: str | None, no_fold: bool) -> str:
+    if form == "json":
+        return report.to_json()
+    if form == "table":
+        return report.table(depth, not no_fold, only)
+    if form == "markdown":
+        return report.to_markdown(depth, not no_fold, only).rstrip()
+    return report.tree(depth, not no_fold, only=only, colour=colour and not os.environ.get("NO_COLOR"))
+
+
+def _put(text: str, output: Path | None) -> None:
+    """Print a text, or write it; what the terminal's encoding lacks is escaped."""
+    if output is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        click.echo(text)
+        return
+    try:
+        output.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        fail(f"--output {output}: {error.strerror}; name a file that can be written")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from freezeinspect import __version__
+
+        click.echo(f"freezeinspect, version {__version__}")
+        sys.exit(0)
 
 
 class _Lines:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 
 _NUMBERS = re.compile(r"\[([0-9]+)-([0-9]+)\]")
@@ -34,6 +33,8 @@ class MatchesNothing(ValueError):
 
 def nearest(path: str, paths: Iterable[str]) -> list[str]:
     """Name the paths that look most like this one, at most three."""
+    from difflib import get_close_matches  # a tenth of the time in which a file is read and shown
+
     return get_close_matches(path, [known for known in paths if known], n=3, cutoff=0.6)
 
 

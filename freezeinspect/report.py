@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from freezeinspect.patterns import MatchesNothing, Pattern, nearest
-from freezeinspect.serial import Record, dumps, loads
 from freezeinspect.state import NO, YES, Answer, Finding, Observed, Shape, Snapshot, Source, Structure, Tensor
 from freezeinspect.verdicts import Summary, Verdicts, judge, summarise
 
@@ -211,37 +210,57 @@ class Report:
         """Give the modules all of whose parameters require a gradient."""
         return [module for module in self if module.requires_grad is YES]
 
-    def rows(self, depth: int | None = None, fold: bool = True) -> list[Row]:
-        """Give the folded rows that every view is made of."""
+    def rows(self, depth: int | None = None, fold: bool = True, only: str | None = None) -> list[Row]:
+        """Give the folded rows that every view is made of; `only` is a pattern for the modules to keep.
+
+        Raises BadPattern and MatchesNothing.
+        """
         from freezeinspect.views import rows
 
-        return rows.rows(self.snapshot, self.verdicts, self.observed, self.shapes, depth=depth, fold=fold)
+        kept = None if only is None else {module.number for module in self.find(only)}
+        return rows.rows(self.snapshot, self.verdicts, self.observed, self.shapes, depth=depth, fold=fold, kept=kept)
 
-    def tree(self, depth: int | None = None, fold: bool = True, width: int = 80) -> str:
-        """Draw the folded tree with its sentence, without colour."""
-        return self._drawn(self.rows(depth, fold), width, colour=False)
-
-    def _drawn(self, rows: list[Row], width: int, colour: bool) -> str:
+    def tree(
+        self,
+        depth: int | None = None,
+        fold: bool = True,
+        width: int = 80,
+        only: str | None = None,
+        colour: bool = False,
+    ) -> str:
+        """Draw the folded tree, with what is known of its file and the sentence."""
         from freezeinspect.views import text
 
-        return f"{text.tree(rows, width, colour)}\n\n{self.sentence}"
+        return self._with_text(text.tree(self.rows(depth, fold, only), width, colour))
+
+    def table(self, depth: int | None = None, fold: bool = True, only: str | None = None) -> str:
+        """Write the folded rows as a table with whole paths, however wide."""
+        from freezeinspect.views import text
+
+        return self._with_text(text.listing(self.rows(depth, fold, only)))
+
+    def _with_text(self, drawn: str) -> str:
+        from freezeinspect.views import text
+
+        parts = [text.about(self.source), drawn, self.sentence, text.about_optimizers(self.snapshot, self.source)]
+        return "\n\n".join(filter(None, [*parts, text.warning(self.observed)]))
 
     def __str__(self) -> str:
         return self.tree()
 
     def __repr__(self) -> str:
-        return self._drawn(self.rows(), 80, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+        return self.tree(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
     def _repr_html_(self) -> str:
         from freezeinspect.views import text
 
         return text.html_table(self.rows(), self.sentence)
 
-    def to_markdown(self, depth: int | None = None, fold: bool = True) -> str:
-        """Write the folded rows as a Markdown table, with the sentence."""
+    def to_markdown(self, depth: int | None = None, fold: bool = True, only: str | None = None) -> str:
+        """Write the folded rows as a Markdown table, with what is known of its file and the sentence."""
         from freezeinspect.views import text
 
-        return f"{text.markdown(self.rows(depth, fold))}\n\n{self.sentence}\n"
+        return self._with_text(text.markdown(self.rows(depth, fold, only))) + "\n"
 
     def to_frame(self) -> pd.DataFrame:
         """Give a pandas frame with one row a module, indexed by path."""
@@ -251,12 +270,16 @@ class Report:
 
     def to_json(self) -> str:
         """Write the record as JSON, version 1 (docs/design.md, section 3)."""
+        from freezeinspect.serial import dumps
+
         return dumps(self.snapshot, self.observed, self.source, self.findings)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
         """Read a report back from its JSON. Raises NotARecord."""
-        record: Record = loads(text)
+        from freezeinspect.serial import loads
+
+        record = loads(text)
         return cls(record.snapshot, record.observed, record.source)
 
     def __eq__(self, other: object) -> bool:
@@ -267,18 +290,24 @@ class Report:
 
 
 def inspect(
-    model: nn.Module,
+    model: nn.Module | str | os.PathLike[str],
     optimizer: Any = None,
     *,
     input_size: Any = None,
     input_data: Any = None,
+    key: str | None = None,
 ) -> Report:
-    """Report the freeze state of a live model: per module what is frozen, what trains and what will move.
+    """Report the freeze state of a model, live or in a file: what is frozen, what trains and what will move.
 
     `optimizer` is one optimizer or a list of them. `input_size` or `input_data` adds output shapes and
-    multiply-adds by torchinfo, run on a twin. The model is never changed and no value is read. Raises NotAModule,
-    NotAnOptimizer and ShapesUnknown.
+    multiply-adds by torchinfo, run on a twin. The model is never changed and no value is read. Of a file nothing
+    is run or imported, and no weight is read; `key` chooses among the models of a training checkpoint. Raises
+    NotAModule, NotAnOptimizer, ShapesUnknown, and for a file Unreadable.
     """
+    if isinstance(model, str | os.PathLike):
+        return _of_file(model, key, optimizer, input_size, input_data)
+    if key is not None:
+        raise TypeError("key= chooses a model in a file, but a live model was given; leave it out")
     from freezeinspect.readers import live
 
     snapshot = live.read(model, optimizer)
@@ -287,3 +316,13 @@ def inspect(
     from freezeinspect.shapes import measure
 
     return Report(snapshot, shapes=measure(model, input_size, input_data))
+
+
+def _of_file(path: str | os.PathLike[str], key: str | None, *live_only: Any) -> Report:
+    from freezeinspect.readers import file
+
+    if any(one is not None for one in live_only):
+        raise TypeError(
+            f"an optimizer or an input needs a live model, but {os.fspath(path)!r} is a file; load it first"
+        )
+    return Report(*file.read(path, key))

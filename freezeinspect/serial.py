@@ -85,11 +85,15 @@ def _tensor(snapshot: Snapshot, i: int) -> dict[str, Any]:
         "dtype": tensor.dtype,
         "tie": tensor.tie,
         "requires_grad": snapshot.requires_grad[i],
-        "groups": list(snapshot.groups[i]) if snapshot.groups else [],
+        "groups": _groups(snapshot.groups[i]) if snapshot.groups else [],
         "has_grad": snapshot.has_grad[i] if snapshot.has_grad else _unseen(tensor),
         "has_state": snapshot.has_state[i] if snapshot.has_state else _unseen(tensor),
         "fingerprint": snapshot.fingerprints[i] if snapshot.fingerprints else None,
     }
+
+
+def _groups(numbers: tuple[int, ...] | None) -> list[int] | None:
+    return None if numbers is None else list(numbers)
 
 
 def _unseen(tensor: Tensor) -> Answer:
@@ -176,7 +180,9 @@ def _answer(word: str) -> Answer:
     return _WORDS[word]
 
 
-def _numbers(numbers: list[int], end: int) -> tuple[int, ...]:
+def _numbers(numbers: list[int] | None, end: int) -> tuple[int, ...] | None:
+    if numbers is None:
+        return None
     if any(not 0 <= number < end for number in numbers):
         raise ValueError(f"saw {numbers}, expected numbers of the {end} groups that the optimizers have")
     return tuple(numbers)
@@ -214,8 +220,7 @@ def _is_edge(alias: str, paths: set[str], aliases: dict[str, int]) -> bool:
 
 
 def _optimizer(data: dict[str, Any]) -> Optimizer:
-    groups = (Group(group["lr"], group["weight_decay"], group["orphans"]) for group in data["groups"])
-    return Optimizer(data["type"], tuple(groups))
+    return Optimizer(data["type"], tuple(Group(*(group[key] for key in Group._fields)) for group in data["groups"]))
 
 
 def _movement(data: dict[str, Any] | None) -> Movement | None:

@@ -11,6 +11,8 @@ from functools import cached_property
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 ALIAS_LIMIT = 32  # paths kept for one shared module, beyond the edges themselves
+ALIAS_TEXT = 2**24  # characters of such paths in all
+UNSEEN = "?"  # the name that stands for all the tensors of a module that its source cannot list
 
 
 class Answer(Enum):
@@ -159,7 +161,7 @@ class Structure:
         Every edge is kept; paths that only follow from an edge higher up are kept to ALIAS_LIMIT a module.
         """
         table: list[dict[str, None]] = [{} for _ in self.paths]
-        queue = []
+        queue, room = [], ALIAS_TEXT
         for path, module in self.shared:
             table[module][path] = None
             above = frozenset(self.ancestors(self._parent(path)))
@@ -168,8 +170,9 @@ class Structure:
         for path, module, above in queue:
             for name, child in self._edges(module):
                 alias = f"{path}.{name}"
-                if child not in above and alias not in table[child] and len(table[child]) < ALIAS_LIMIT:
+                if child not in above and alias not in table[child] and len(table[child]) < ALIAS_LIMIT and room > 0:
                     table[child][alias] = None
+                    room -= len(alias)
                     queue.append((alias, child, above | {child}))
         return tuple(map(tuple, table))
 
@@ -196,14 +199,20 @@ class Structure:
 
     def over_subtrees(self, own: list[int]) -> list[int]:
         """Join each module's own bits with those of everything below it, through shared edges too."""
-        total, before = list(own), None
-        joins = [(parent, child) for parent, edges in self.further.items() for _, child in edges]
-        while total != before:
-            before = list(total)
-            for i in range(len(total) - 1, 0, -1):
-                total[self.parents[i]] |= total[i]
-            for parent, child in joins:
-                total[parent] |= total[child]
+        total = list(own)
+        for i in range(len(total) - 1, 0, -1):
+            total[self.parents[i]] |= total[i]
+        holders: dict[int, list[int]] = {}
+        for parent, edges in self.further.items():
+            for _, child in edges:
+                holders.setdefault(child, []).append(parent)
+        changed = list(holders)
+        while changed:
+            child = changed.pop()
+            for parent in (self.parents[child], *holders.get(child, ())):
+                if parent >= 0 and total[child] & ~total[parent]:
+                    total[parent] |= total[child]
+                    changed.append(parent)
         return total
 
     @cached_property
@@ -235,11 +244,16 @@ class Shape(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One parameter group of an optimizer; `orphans` counts its tensors that no module owns."""
+    """One parameter group of an optimizer: how many tensors it has, with a state, and owned by no module.
+
+    A count is None where the source cannot tell.
+    """
 
     lr: float | None  # None where it is a device tensor: never read
     weight_decay: float | None
-    orphans: int
+    orphans: int | None
+    parameters: int | None = None
+    with_state: int | None = None
 
 
 class Optimizer(NamedTuple):
@@ -254,7 +268,8 @@ class Snapshot:
     """The flags of one moment, in columns beside one Structure.
 
     The first columns have one entry a module. Those after `stray` have one entry a tensor; the ones that an
-    optimizer fills, and fingerprints, are empty where nobody looked.
+    optimizer fills, and fingerprints, are empty where nobody looked. `groups` is None for a tensor of which the source
+    cannot tell them.
     """
 
     structure: Structure
@@ -268,7 +283,7 @@ class Snapshot:
     stray: dict[int, tuple[str, ...]]
     requires_grad: tuple[Answer, ...]
     optimizers: tuple[Optimizer, ...] = ()
-    groups: tuple[tuple[int, ...], ...] = ()
+    groups: tuple[tuple[int, ...] | None, ...] = ()
     has_grad: tuple[Answer, ...] = ()
     has_state: tuple[Answer, ...] = ()
     fingerprints: tuple[str | None, ...] = ()

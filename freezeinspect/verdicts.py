@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, YES, Answer, Snapshot
+from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, UNSEEN, YES, Answer, Snapshot
 
 STATISTICS = ("running_mean", "running_var")
 OTHER_STATISTICS = ("running_", "moving_")  # F.batch_norm over buffers of another name: nobody can tell
@@ -66,18 +66,23 @@ def weight_moves(snapshot: Snapshot, tensor: int) -> Answer:
     required = snapshot.requires_grad[tensor]
     if required is ABSENT or not snapshot.optimizers:
         return required
+    numbers = snapshot.groups[tensor]
+    if numbers is None:
+        return UNKNOWN
     groups = [(kind, group.lr) for kind, members in snapshot.optimizers for group in members]
-    found = {_moves_in(*groups[number], required, snapshot.has_grad[tensor]) for number in snapshot.groups[tensor]}
+    found = {_moves_in(*groups[number], required, snapshot.has_grad[tensor]) for number in numbers}
     return next((answer for answer in (YES, UNKNOWN) if answer in found), NO)
 
 
 def _moves_in(optimizer: str | None, lr: float | None, required: Answer, has_grad: Answer) -> Answer:
-    kind = (optimizer or "").rpartition(".")[2]
+    if optimizer is None:  # a file's, which keeps no class: even a gradient that is None may not stop it
+        return YES if required is YES and lr else UNKNOWN
+    kind = optimizer.rpartition(".")[2]
     if any(name in kind for name in UNPREDICTABLE) or (lr == 0 and any(name in kind for name in MOVES_AT_LR_0)):
         return UNKNOWN
     if lr == 0 or (required is NO and has_grad is NO):
         return NO
-    if lr is None or UNKNOWN in (required, has_grad):
+    if lr is None or required is UNKNOWN or (required is NO and has_grad is UNKNOWN):
         return UNKNOWN
     return YES
 
@@ -88,6 +93,8 @@ def _own_norm(snapshot: Snapshot, module: int) -> tuple[Answer, str]:
     tensors = [structure.tensors[i] for i in structure.own[module]]
     held = {tensor.name: tensor.kind for tensor in tensors if tensor.kind != "parameter"}
     kind = structure.types[module]
+    if UNSEEN in held:
+        return UNKNOWN, "unknown"
     if any(name in held for name in STATISTICS):
         if _is_quantised(kind) or _is_frozen_norm(snapshot, module, held):
             return NO, "running"

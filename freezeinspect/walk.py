@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn  # at run time only where it is needed: who reads a file needs WRAPPERS and no torch
 
-Modules: TypeAlias = nn.Module | list[Any] | tuple[Any, ...]
+Modules: TypeAlias = "nn.Module | list[Any] | tuple[Any, ...]"
 
 VISIT_LIMIT = 32  # visits of one shared module: 22 nested sharings would make 8 million paths
 
@@ -15,6 +16,7 @@ WRAPPERS = {  # wrappers that users never named, and where each keeps the module
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch.optim.swa_utils.AveragedModel": "module",
 }
 
 
@@ -29,7 +31,7 @@ class NotAModule(TypeError):
 
 def in_words(seen: object) -> str:
     """Say what was given instead, as far as it can be shown."""
-    if isinstance(seen, nn.Module):
+    if _is_module(seen):
         return ", whose __init__ never called super().__init__()"
     try:
         return f" ({str(seen)[:40]!r})"
@@ -42,6 +44,7 @@ def children(m: Modules) -> list[Any]:
 
     Children are sub-modules, not parameters, and a container is a child too. Raises NotAModule.
 
+    >>> from torch import nn
     >>> children(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     [Linear(in_features=2, out_features=2, bias=True), ReLU()]
     """
@@ -58,6 +61,7 @@ def apply_leaf(m: Modules, f: Callable[[nn.Module], Any]) -> None:
     be visited more than VISIT_LIMIT times, the rest is one more visit of every module, parents first. Raises
     NotAModule when it meets something else.
 
+    >>> from torch import nn
     >>> apply_leaf(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), lambda m: print(type(m).__name__))
     Sequential
     Linear
@@ -129,7 +133,7 @@ def _parents_first(m: Modules) -> Iterator[tuple[str, nn.Module]]:
         elif id(child) not in seen:
             seen.add(id(child))
             stack.append((f"{path}.{name}".lstrip("."), child, iter(_named_children(child))))
-    return ((path, module) for path, module in reversed(done) if isinstance(module, nn.Module))
+    return ((path, module) for path, module in reversed(done) if _is_module(module))
 
 
 def _named_children(m: Modules) -> list[tuple[str, Any]]:
@@ -139,9 +143,15 @@ def _named_children(m: Modules) -> list[tuple[str, Any]]:
 
 
 def _class_of(module: Any) -> type:
-    if not isinstance(module, nn.Module):
+    if not _is_module(module):
         raise NotAModule(module)
     return type(module)
+
+
+def _is_module(value: Any) -> bool:
+    from torch import nn
+
+    return isinstance(value, nn.Module)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

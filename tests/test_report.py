@@ -340,8 +340,8 @@ def test_an_optimizer_that_is_none_is_refused_and_the_model_left_as_it_was(name:
 
 @pytest.mark.parametrize(
     ("odd", "seen"),
-    [(nn.Linear, "type"), ("model.zip", "str ('model.zip')"), ({"weight": 1}, "dict"), ([nn.ReLU()], "list")],
-    ids=["class", "str", "dict", "list"],
+    [(nn.Linear, "type"), (b"model.zip", "bytes"), ({"weight": 1}, "dict"), ([nn.ReLU()], "list")],
+    ids=["class", "bytes", "dict", "list"],
 )
 def test_what_is_no_module_is_refused(odd: Any, seen: str) -> None:
     with unchanged(odd), pytest.raises(NotAModule) as error:

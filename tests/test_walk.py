@@ -305,10 +305,18 @@ def compiled_in_parallel(model: nn.Module) -> Any:
     return compiled(nn.parallel.DistributedDataParallel(model))
 
 
+def averaged(model: nn.Module) -> nn.Module:
+    """Wrap as AveragedModel does, but without its copy."""
+    wrapper = torch.optim.swa_utils.AveragedModel(model)
+    wrapper.module = model
+    return wrapper
+
+
 WRAP: dict[str, Callable[[nn.Module], nn.Module]] = {
     "torch._dynamo.eval_frame.OptimizedModule": compiled,
     "torch.nn.parallel.data_parallel.DataParallel": nn.DataParallel,
     "torch.nn.parallel.distributed.DistributedDataParallel": nn.parallel.DistributedDataParallel,
+    "torch.optim.swa_utils.AveragedModel": averaged,
 }
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
-from math import isfinite
-from numbers import Number, Real
 from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
 from torch import nn
 
+from freezeinspect.readers.flags import (
+    FLAGS,
+    MISSING,
+    STRAY_ON_MODULE,
+    STRAY_ON_PARAMETER,
+    Flags,
+    meaning,
+    number,
+    stray_names,
+    ties,
+)
 from freezeinspect.state import (
     ABSENT,
     NO,
-    UNKNOWN,
     YES,
-    Answer,
     Columns,
     Group,
     Optimizer,
@@ -26,14 +32,6 @@ from freezeinspect.state import (
 )
 from freezeinspect.walk import NotAModule, held, in_words, walk
 
-MISSPELLED = frozenset(  # spellings that set a new attribute and freeze nothing
-    """require_grad require_grads required_grad required_grads requires_grads requires_gradient requires_gradients
-    require_gradient require_gradients reqires_grad requries_grad requiers_grad requires_gard""".split()
-)
-STRAY_ON_MODULE = frozenset(("requires_grad", "require_grad", "required_grad"))
-STRAY_ON_PARAMETER = MISSPELLED | {"trainable"}
-_FLAGS = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "p")
-_MISSING: Any = object()
 _RENAMING = ("torch.nn.utils.parametrize", "torch.distributed.fsdp._fully_shard._fsdp_init")
 
 
@@ -101,7 +99,7 @@ class _Seen:
 
     def _collect(self, model: nn.Module) -> None:
         """Walk once; the one hot loop, so each call that it saves counts."""
-        paths, rows, missing = self.paths, self.rows, _MISSING
+        paths, rows, missing = self.paths, self.rows, MISSING
         parameters, parameter_owners, parameter_names = self.parameters, self.owners[0], self.names[0]
         buffers, buffer_owners, buffer_names = self.buffers, self.owners[1], self.names[1]
         known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
@@ -144,8 +142,7 @@ class _Seen:
                 self._note_stray(here, state, STRAY_ON_MODULE)
 
     def _note_stray(self, here: int, state: dict[str, Any], known: frozenset[str], prefix: str = "") -> None:
-        names = tuple(prefix + name for name in state if name in known and state[name] is False)
-        if names:
+        if names := stray_names(state, known, prefix):
             self.stray[here] = self.stray.get(here, ()) + names
 
     def columns(self) -> Columns:
@@ -162,52 +159,21 @@ class _Seen:
             ("parameter",) * len(self.parameters) + ("buffer",) * len(self.buffers),
             tuple(shapes),
             tuple(map(_dtype_names.__getitem__, map(attrgetter("dtype"), live))),
-            _ties(live),
+            ties(list(map(id, live))),
         )
 
 
-def _flags(kind: type, *values: Any) -> tuple[Any, ...]:
-    """Work out a row's type name, five answers, momentum and dropout's p; a class may set them for its instances."""
-    pairs = zip(_FLAGS, values, strict=True)
-    values = tuple([getattr(kind, flag, _MISSING) if value is _MISSING else value for flag, value in pairs])
-    training, trainable, bn_freeze, drop_freeze, tracking, momentum, p = values
-    means = tracking is _MISSING or (_is_momentum(momentum) and not _is_disguised(kind))
-    return (
-        _type_name(kind),
-        UNKNOWN if training is _MISSING else _answer(training),
-        _answer(trainable),
-        _answer(bn_freeze),
-        _answer(drop_freeze),
-        _answer(tracking) if means else UNKNOWN,
-        _number(momentum),
-        _number(p) if "drop" in kind.__name__.lower() else None,
-    )
+def _flags(kind: type, *values: Any) -> Flags:
+    """Work out what a module's flags mean; a class may set them for its instances."""
+    pairs = zip(FLAGS, values, strict=True)
+    values = tuple([getattr(kind, flag, MISSING) if value is MISSING else value for flag, value in pairs])
+    return meaning(_type_name(kind), kind.__name__, values, _is_disguised(kind))
 
 
 def _is_disguised(kind: type) -> bool:
     """Tell an InstanceNorm under another name, or compiled: it would pass for a BatchNorm, whose tracking differs."""
     hidden = issubclass(kind, (nn.modules.instancenorm._InstanceNorm, torch.jit.ScriptModule))
     return hidden and "InstanceNorm" not in kind.__name__
-
-
-def _answer(value: Any) -> Answer:
-    """Read a flag as fastai's own `if` does, unless asking its truth could run code or synchronise."""
-    if value is _MISSING:
-        return ABSENT
-    if value is True or value is False:
-        return YES if value else NO
-    if value is None or isinstance(value, Number) or _is_number(value):
-        return YES if value else NO
-    return UNKNOWN
-
-
-def _is_momentum(value: Any) -> bool:
-    return value is None or (_is_number(value) and isfinite(value))
-
-
-def _is_number(value: Any) -> bool:
-    """Tell a number, also one of numpy's; True is 1 to torch too."""
-    return type(value) is float or isinstance(value, Real) or type(value).__name__ in ("bool", "bool_")
 
 
 def _type_name(kind: type) -> str:
@@ -238,15 +204,6 @@ def _sizes(shape: torch.Size) -> tuple[int, ...] | None:
     return tuple(shape) if all(isinstance(size, int) for size in shape) else None
 
 
-def _ties(live: list[torch.Tensor]) -> tuple[int | None, ...]:
-    """Give a number to each tensor that stands under several names, and None to the others."""
-    times = Counter(map(id, live)) if len(set(map(id, live))) < len(live) else {}
-    if not times:
-        return (None,) * len(live)
-    groups: dict[int, int] = {}
-    return tuple(groups.setdefault(id(one), len(groups)) if times[id(one)] > 1 else None for one in live)
-
-
 def opened(optimizers: Any) -> list[torch.optim.Optimizer]:
     """Give the optimizers as a list, each without Accelerate's wrapper. Raises NotAnOptimizer."""
     if optimizers is None:
@@ -272,10 +229,12 @@ def _stepped(seen: _Seen, optimizers: list[torch.optim.Optimizer]) -> dict[str, 
     described, first = [], 0
     for optimizer in optimizers:
         groups = optimizer.param_groups
-        for number, group in enumerate(groups, first):
+        for at, group in enumerate(groups, first):
             for parameter in group["params"]:
-                member.setdefault(id(parameter), []).append(number)
-        described.append(Optimizer(_type_name(type(optimizer)), tuple(_group(group, owned) for group in groups)))
+                member.setdefault(id(parameter), []).append(at)
+        described.append(
+            Optimizer(_type_name(type(optimizer)), tuple(_group(group, owned, optimizer.state) for group in groups))
+        )
         first += len(groups)
     in_groups = tuple(tuple(member.get(id(tensor), ())) for tensor in live)
     buffers = (ABSENT,) * len(seen.buffers)
@@ -289,19 +248,19 @@ def _has_grad(tensor: torch.Tensor) -> bool:
     return tensor.is_leaf and tensor.grad is not None
 
 
-def _group(group: dict[str, Any], owned: set[int]) -> Group:
-    orphans = sum(id(parameter) not in owned for parameter in group["params"])
-    return Group(_hyperparameter(group.get("lr")), _hyperparameter(group.get("weight_decay")), orphans)
+def _group(group: dict[str, Any], owned: set[int], state: Any) -> Group:
+    parameters = group["params"]
+    return Group(
+        lr=_hyperparameter(group.get("lr")),
+        weight_decay=_hyperparameter(group.get("weight_decay")),
+        orphans=sum(id(parameter) not in owned for parameter in parameters),
+        parameters=len(parameters),
+        with_state=sum(parameter in state for parameter in parameters),
+    )
 
 
 def _hyperparameter(value: Any) -> float | None:
     """Read a number that an optimizer may hold as a tensor; on a device it stays unread, for that would wait."""
     if isinstance(value, torch.Tensor):
         value = value.item() if value.device.type == "cpu" and value.numel() == 1 else None
-    return _number(value)
-
-
-def _number(value: Any) -> float | None:
-    if value is None or value is _MISSING:
-        return None
-    return float(value) if _is_number(value) and isfinite(value) else None
+    return number(value)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence, Set
 from typing import NamedTuple
 
 from freezeinspect.folding import folded
-from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, YES, Observed, Shape, Snapshot, Structure
+from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, UNSEEN, YES, Observed, Shape, Snapshot, Structure
 from freezeinspect.verdicts import Verdicts
 
 MODE = {YES: "train", NO: "eval", MIXED: "mixed", ABSENT: "–", UNKNOWN: "?"}
@@ -43,14 +43,21 @@ def rows(
     *,
     depth: int | None = None,
     fold: bool = True,
+    kept: Set[int] | None = None,
 ) -> list[Row]:
-    """Fold a snapshot into rows, in pre-order."""
+    """Fold a snapshot into rows, in pre-order; of all modules, or of those kept and the ones that hold them."""
     structure = snapshot.structure
     shapes = shapes or {}
-    facts = [(own, shapes.get(path)) for own, path in zip(_facts(snapshot, observed), structure.paths, strict=True)]
+    shown = {above for i in range(len(structure)) if kept is None or i in kept for above in structure.ancestors(i)}
+    facts = [
+        (own, shapes.get(path), i in shown)
+        for i, (own, path) in enumerate(zip(_facts(snapshot, observed), structure.paths, strict=True))
+    ]
     made = []
     for line in folded(structure, facts, depth, fold):
         i = line.modules[0]
+        if i not in shown:
+            continue
         shape = shapes.get(structure.paths[i])
         made.append(
             Row(
@@ -58,8 +65,8 @@ def rows(
                 name=line.name,
                 pattern=line.pattern,
                 times=len(line.modules),
-                type=(structure.types[i] or "?").rpartition(".")[2],
-                params=quantity(elements_below(structure, i)),
+                type=_class_name(structure, i),
+                params=_parameters_below(structure, i),
                 mode=MODE[snapshot.training[i]],
                 trainable=WORD[snapshot.trainable[i]],
                 bn_freeze=WORD[snapshot.bn_freeze[i]],
@@ -73,6 +80,14 @@ def rows(
             )
         )
     return made
+
+
+def _class_name(structure: Structure, module: int) -> str:
+    """Name a module's class; a state_dict knows none, and `?` stands where the tensors are not known either."""
+    kind = structure.types[module]
+    if kind is None:
+        return "?" if any(structure.tensors[i].name == UNSEEN for i in structure.own[module]) else ""
+    return kind.rpartition(".")[2]
 
 
 def _facts(snapshot: Snapshot, observed: Observed) -> list[Hashable]:
@@ -108,20 +123,34 @@ def _tensor_facts(snapshot: Snapshot, i: int) -> Hashable:
     )
 
 
+def _parameters_below(structure: Structure, module: int) -> str:
+    """Write how many elements the parameters of a subtree have; `≤` where some of them may be buffers."""
+    known = elements_below(structure, module)
+    if known is not None:
+        return quantity(known)
+    most = _elements(structure, _not_buffers(structure, module))
+    return "?" if most is None or _no_kind_is_missing(structure, module) else f"≤{quantity(most)}"
+
+
 def elements_below(structure: Structure, module: int) -> int | None:
-    """Count the elements of the parameters in a subtree, each tied tensor once; None where one is not known."""
-    ties, total = set(), 0
-    for below in structure.subtree(module):
-        for number in structure.own[below]:
-            tensor = structure.tensors[number]
-            if tensor.kind == "buffer" or tensor.tie in ties:
-                continue
-            if tensor.kind == "unknown" or tensor.elements is None:
-                return None
-            if tensor.tie is not None:
-                ties.add(tensor.tie)
-            total += tensor.elements
-    return total
+    """Count the elements of the parameters in a subtree, each tied one once; None where one is not known."""
+    return _elements(structure, _not_buffers(structure, module)) if _no_kind_is_missing(structure, module) else None
+
+
+def _not_buffers(structure: Structure, module: int) -> list[int]:
+    numbers = (i for below in structure.subtree(module) for i in structure.own[below])
+    return [i for i in numbers if structure.tensors[i].kind != "buffer"]
+
+
+def _no_kind_is_missing(structure: Structure, module: int) -> bool:
+    return all(structure.tensors[i].kind == "parameter" for i in _not_buffers(structure, module))
+
+
+def _elements(structure: Structure, tensors: Sequence[int]) -> int | None:
+    """Count the elements of some tensors, each tied one once; None where one is not known."""
+    firsts = {structure.tensors[i].tie: i for i in reversed(tensors)}
+    sizes = [one.elements for i in tensors if (one := structure.tensors[i]).tie is None or firsts[one.tie] == i]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
 def _groups_below(snapshot: Snapshot, module: int) -> str:
@@ -130,7 +159,10 @@ def _groups_below(snapshot: Snapshot, module: int) -> str:
         return ""
     structure = snapshot.structure
     numbers = [i for below in structure.subtree(module) for i in structure.own[below]]
-    found = {snapshot.groups[i] or (-1,) for i in numbers if structure.tensors[i].kind == "parameter"}
+    held = {snapshot.groups[i] for i in numbers if structure.tensors[i].kind != "buffer"}
+    found = {groups or (-1,) for groups in held if groups is not None}
+    if len(found) < len(held):
+        return "?"
     return _spans(sorted({group for groups in found for group in groups}))
 
 

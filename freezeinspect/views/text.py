@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from freezeinspect.state import ABSENT, NO, UNKNOWN, YES, Snapshot
+from freezeinspect.state import ABSENT, NO, UNKNOWN, YES, Group, Observed, Optimizer, Snapshot, Source
 from freezeinspect.verdicts import Summary, Verdicts
 from freezeinspect.views.rows import Row, quantity
 
@@ -30,6 +30,12 @@ COLUMNS = {  # of Row, with the heading of each, in order
 HEADINGS = {"shape": "output shape", "mult_adds": "mult-adds", "stats": "running stats", "norm": "norm uses"}
 OPTIONAL = ("shape", "mult_adds", "trainable", "bn_freeze", "group", "norm")  # shown where they say something
 GIVE_WAY = ("params", "norm", "mult_adds")  # in this order, where the width does not do
+ROOT = "(root)"
+IMPORTS = 12  # lines of them
+IMPORTING = (
+    "Nothing of it was run. torch.load(weights_only=False) would import, beyond what\n"
+    "torch itself writes and the model's classes:"
+)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 COLOURS = {"move": "32", "still": "36", "mixed": "33"}
 ADAPTERS = ("lora_", "adapter", "ia3_", "prompt_", "prefix_", "oft_", "vera_", "hada_", "lokr_")
@@ -67,7 +73,7 @@ def _fitting(rows: Sequence[Row], width: int) -> list[str]:
 
 def _saying(rows: Sequence[Row]) -> list[str]:
     """Give the columns without the optional ones that are empty everywhere."""
-    return [c for c in COLUMNS if c not in OPTIONAL or any(getattr(row, c) not in ("", "–") for row in rows)]
+    return [c for c in COLUMNS if c not in OPTIONAL or any(getattr(row, c) not in ("", "–", "?") for row in rows)]
 
 
 def _widths(rows: Sequence[Row], columns: Sequence[str]) -> list[int]:
@@ -77,7 +83,9 @@ def _widths(rows: Sequence[Row], columns: Sequence[str]) -> list[int]:
 
 
 def _whole_label(row: Row) -> str:
-    return f"{'  ' * row.depth}{_shown(row)}{_times(row)} {visible(row.type)}" if row.depth else visible(row.type)
+    return (
+        f"{'  ' * row.depth}{_shown(row)}{_times(row)} {visible(row.type)}" if row.depth else visible(row.type) or ROOT
+    )
 
 
 def _times(row: Row) -> str:
@@ -93,7 +101,7 @@ def _shown(row: Row) -> str:
 def _label(row: Row, room: int) -> str:
     """Shorten a label to its room: the type gives way first, then the name's end, a deep indent, never the count."""
     if not row.depth:
-        return _cut(visible(row.type), room)
+        return _cut(visible(row.type) or ROOT, room)
     indent, times = ("  " * row.depth)[: room // 2], _times(row)
     name = indent + _cut(_shown(row), room - len(indent) - len(times)) + times
     left = room - len(name) - 1
@@ -114,6 +122,11 @@ def _cell(row: Row, column: str, colour: bool) -> str:
     return f"\x1b[{COLOURS[text]}m{text}\x1b[0m" if colour and text in COLOURS else text
 
 
+def listing(rows: Sequence[Row]) -> str:
+    """Lay rows out as a table with whole paths, however wide."""
+    return _plain(rows, "simple")
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """Lay rows out as a Markdown table."""
     return _plain(rows, "github")
@@ -126,12 +139,42 @@ def html_table(rows: Sequence[Row], sentence: str) -> str:
 
 def _plain(rows: Sequence[Row], style: str) -> str:
     columns = _saying(rows)
-    names = [(visible(row.pattern) or "(root)", str(row.times), visible(row.type)) for row in rows]
+    names = [(visible(row.pattern) or ROOT, str(row.times), visible(row.type)) for row in rows]
     cells = [[*name, *(getattr(row, c) for c in columns)] for name, row in zip(names, rows, strict=True)]
     if style == "github":
         cells = [[cell.replace("|", "\\|") for cell in line] for line in cells]
     headers = ["module", "count", "type", *(HEADINGS.get(c, c) for c in columns)]
     return tabulate(cells, headers, style, disable_numparse=True)
+
+
+def about(source: Source) -> str:
+    """Say of a file what it is and what was read of it; nothing of a live model."""
+    return visible(f"{source.path}: {source.format}, {source.content}") if source.kind == "file" else ""
+
+
+def about_optimizers(snapshot: Snapshot, source: Source) -> str:
+    """Say what a file keeps of its optimizers."""
+    return "\n".join(map(_about_optimizer, snapshot.optimizers)) if source.kind == "file" else ""
+
+
+def _about_optimizer(optimizer: Optimizer) -> str:
+    kind = (optimizer.type or "").rpartition(".")[2]
+    return visible(f"Optimizer {kind}".rstrip() + ": " + "; ".join(map(_about_group, optimizer.groups)) + ".")
+
+
+def _about_group(group: Group) -> str:
+    lr = "lr unknown" if group.lr is None else f"lr {group.lr:g}"
+    stepped = f"{group.with_state} of them stepped" if group.with_state else "none with a state"
+    return f"{lr}, {group.parameters} parameters, {stepped}"
+
+
+def warning(observed: Observed) -> str:
+    """Name what loading the file would import; empty where it is nothing out of the ordinary."""
+    if not observed.imports:
+        return ""
+    names = [f"  {visible(name)}" for name in observed.imports[:IMPORTS]]
+    more = len(observed.imports) - len(names)
+    return "\n".join([IMPORTING, *names, *([f"  and {more} more"] if more else [])])
 
 
 def sentence(snapshot: Snapshot, verdicts: Verdicts, summary: Summary) -> str:

@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.optim import SGD, AdamW
 
-from freezeinspect.readers.live import MISSPELLED, NotAnOptimizer, read
+from freezeinspect.readers.flags import MISSPELLED
+from freezeinspect.readers.live import NotAnOptimizer, read
 from freezeinspect.state import ABSENT, NO, UNKNOWN, YES, Answer, Group, Optimizer, Snapshot
 from freezeinspect.walk import NotAModule
 from witness import unchanged
@@ -118,7 +119,7 @@ class TestTheWholeZoo:
         assert set(snapshot.groups[:count]) == ({(0,)} if parameters else set())
         assert set(snapshot.groups[count:]) <= {()}
         assert set(snapshot.has_grad + snapshot.has_state) <= {NO, ABSENT}
-        assert snapshot.optimizers[0].groups == (Group(0.5, 0.0, not parameters),)
+        assert snapshot.optimizers[0].groups == (Group(0.5, 0.0, not parameters, max(len(parameters), 1), 0),)
 
     def test_tied_weights_share_a_number(self) -> None:
         assert read(ZOO["tied"]().model).structure.tie_groups == {0: [0, 1]}
@@ -247,7 +248,9 @@ class TestOptimizers:
         groups = [{"params": [model[0].weight], "lr": 1, "weight_decay": 0.5}, {"params": model[1].parameters()}]
         snapshot = read(model, SGD(groups, lr=0.25))
         assert snapshot.groups == ((0,), (), (1,), (1,), (), (), ())
-        assert snapshot.optimizers == (Optimizer("torch.optim.sgd.SGD", (Group(1.0, 0.5, 0), Group(0.25, 0.0, 0))),)
+        assert snapshot.optimizers == (
+            Optimizer("torch.optim.sgd.SGD", (Group(1.0, 0.5, 0, 1, 0), Group(0.25, 0.0, 0, 2, 0))),
+        )
 
     def test_groups_count_across_optimizers(self) -> None:
         model = nn.Linear(2, 2)
@@ -255,8 +258,8 @@ class TestOptimizers:
         snapshot = read(model, (first, AdamW(model.parameters(), lr=0.5, weight_decay=0.25)))
         assert snapshot.groups == ((0, 2), (2,))
         assert [one.type for one in snapshot.optimizers] == ["torch.optim.sgd.SGD", "torch.optim.adamw.AdamW"]
-        assert snapshot.optimizers[0].groups == (Group(0.1, 0.0, 0), Group(0.1, 0.0, 1))
-        assert snapshot.optimizers[1].groups == (Group(0.5, 0.25, 0),)
+        assert snapshot.optimizers[0].groups == (Group(0.1, 0.0, 0, 1, 0), Group(0.1, 0.0, 1, 1, 0))
+        assert snapshot.optimizers[1].groups == (Group(0.5, 0.25, 0, 2, 0),)
 
     @pytest.mark.parametrize("optimizers", [None, [], ()])
     def test_none_leaves_their_columns_empty(self, optimizers: Any) -> None:
@@ -274,7 +277,7 @@ class TestOptimizers:
         model = nn.Linear(2, 2)
         optimizer = SGD(model.parameters())
         optimizer.param_groups[0]["lr"] = lr
-        assert read(model, optimizer).optimizers[0].groups == (Group(read_as, 0.0, 0),)
+        assert read(model, optimizer).optimizers[0].groups == (Group(read_as, 0.0, 0, 2, 0),)
 
     def test_a_tied_parameter_is_in_its_group_under_both_names(self) -> None:
         model = ZOO["tied"]().model

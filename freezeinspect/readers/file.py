@@ -1,0 +1,154 @@
+"""Any file as a record: open it safely, tell its format by its content, find the model in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
+from typing import BinaryIO
+
+from freezeinspect.readers import imports, modules, statedicts
+from freezeinspect.readers.archive import START, pickle_in
+from freezeinspect.readers.checkpoints import Chosen, choose
+from freezeinspect.readers.limits import LIMITS, Unreadable, past
+from freezeinspect.readers.optimizers import beside
+from freezeinspect.readers.stored import ordered, snapshot
+from freezeinspect.readers.unpickle import unpickle
+from freezeinspect.state import Observed, Snapshot, Source
+
+FORMAT = "torch zip"
+STANDARD_INPUT = "-"
+_NAMED = 5  # unread parts
+_BLOCK = 2**20
+_STARTS = {  # of files that people have beside torch's
+    bytes.fromhex("80028a0a6cfc9c46f9206aa85019"): "torch's format from before 1.6",
+    b"PK\x05\x06": "an empty zip",
+    b"\x89HDF": "an HDF5 file",
+    b"GGUF": "a GGUF file",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x80": "a plain pickle",
+}
+_WAY_OUT = "what this version reads is the zip that torch.save writes"
+
+
+def read(path: str | os.PathLike[str], key: str | None = None) -> tuple[Snapshot, Observed, Source]:
+    """Read a model's file into a record, running none of it; `-` is standard input.
+
+    `key` chooses among the models of a training checkpoint. Raises Unreadable.
+    """
+    name = os.fspath(path)
+    try:
+        with _opened(name) as file:
+            _check_format(file)
+            return _record(pickle_in(file), name, key)
+    except Unreadable as error:
+        raise Unreadable(f"{name if name.isprintable() else ascii(name)}: {error}") from None
+
+
+def _record(pickle: bytes, name: str, key: str | None) -> tuple[Snapshot, Observed, Source]:
+    pickled = unpickle(pickle)
+    chosen = choose(pickled.value, key)
+    tree = None
+    if modules.is_module(chosen.value):
+        tree = modules.Tree(chosen.value)
+        found, stored = tree.modules, tree.tensors
+    else:
+        metadata = modules.metadata_of(chosen.value)
+        found, stored = statedicts.read(modules.mapping(chosen.value) or {}, metadata)
+    stored = ordered(stored)
+    identities = [one.identity for one in stored]
+    record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=not chosen.others)
+    beyond = imports.beyond(pickled.imports, tree.classes if tree else set())
+    return record, Observed(imports=beyond), Source("file", name, FORMAT, _content(chosen, tree))
+
+
+def _content(chosen: Chosen, tree: modules.Tree | None) -> str:
+    """Say what was read, under which key, what else is there, and what could not be read."""
+    said = ["a pickled module" if tree else "a state_dict"]
+    if chosen.key:
+        said.append(f" under {chosen.key!r}")
+    if chosen.others:
+        said.append(f" (also there: {', '.join(map(repr, chosen.others))}; --key chooses)")
+    unread = tree.unread if tree else []
+    if unread:
+        named = ", ".join(f"{path or 'the root'} ({why})" for path, why in unread[:_NAMED])
+        more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+        said.append(f"; not told without running it: {named}{more}")
+    return "".join(said)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    """Open a regular file, or standard input, to seek in. Raises Unreadable."""
+    try:
+        with _standard_input() if name == STANDARD_INPUT else _regular(name) as file:
+            yield file
+    except OSError as error:
+        raise Unreadable(f"{(error.strerror or str(error)).lower()}; name a file that can be read") from None
+
+
+def _regular(name: str) -> BinaryIO:
+    """Open a file; a pipe or a device would block, or never end, so it is not opened."""
+    try:
+        _check_regular(os.stat(name).st_mode)
+        file = open(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")  # noqa: SIM115
+    except ValueError as error:
+        raise Unreadable(f"{error}; name a file") from None
+    _check_regular(os.fstat(file.fileno()).st_mode)  # it may have been changed in between
+    return file
+
+
+def _check_regular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise Unreadable("a folder; name a file in it")
+    if not stat.S_ISREG(mode):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise Unreadable(f"{kind}; name a regular file, or send it to standard input and name it -")
+
+
+@contextmanager
+def _standard_input() -> Iterator[BinaryIO]:
+    """Give standard input, by way of a temporary file where it cannot seek."""
+    piped = sys.stdin.buffer
+    if piped.seekable() and stat.S_ISREG(os.fstat(piped.fileno()).st_mode):
+        yield piped
+        return
+    with TemporaryFile() as file:
+        start = piped.read(_BLOCK)
+        while start and (not file.tell() or file.tell() <= LIMITS.piped_bytes):
+            file.write(start)
+            if file.tell() == len(start):
+                _check_format(file)
+                file.seek(0, 2)
+            start = piped.read(_BLOCK)
+        if start:
+            raise past("piped_bytes", "standard input is larger than what may be written to a temporary file")
+        yield file
+
+
+def _check_format(file: BinaryIO) -> None:
+    """Tell by its first bytes that a file is a zip, or say what it is instead."""
+    file.seek(0)
+    head = file.read(512)
+    if head.startswith(START):
+        return
+    if not head:
+        raise Unreadable(f"an empty file; {_WAY_OUT}")
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LIMITS.directory_bytes:
+        raise Unreadable(f"a safetensors file; {_WAY_OUT}")
+    known = next((kind for start, kind in _STARTS.items() if head.startswith(start)), None)
+    raise Unreadable(f"{known or _unknown(head)}; {_WAY_OUT}")
+
+
+def _unknown(head: bytes) -> str:
+    try:
+        text = head[:-3].decode() if len(head) == 512 else head.decode()
+    except UnicodeDecodeError:
+        return f"of no known format: it starts with the bytes {head[:8].hex(' ')}"
+    return f"text that starts with {text.splitlines()[0][:40]!r}" if text.isprintable() or "\n" in text else "no model"

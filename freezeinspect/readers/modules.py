@@ -1,0 +1,203 @@
+"""Pickled modules as a record: the walk, the flags and the tensors of stand-ins, as live.py reads living ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from freezeinspect.readers.flags import FLAGS, MISSING, NOT_SEEN, STRAY_ON_MODULE, Flags, meaning, stray_names
+from freezeinspect.readers.limits import LIMITS, Unreadable
+from freezeinspect.readers.standins import Global, Made
+from freezeinspect.readers.stored import Modules, Stored, check
+from freezeinspect.readers.tensors import Rebuilt, rebuilt
+from freezeinspect.state import UNSEEN
+from freezeinspect.walk import WRAPPERS
+
+HOLDS = ("_modules", "_parameters", "_buffers")
+GRAPH_MODULE = "torch.fx.graph_module.GraphModule.__new__.<locals>.GraphModuleImpl"
+_GRAPH = ("torch.fx.graph_module.reduce_graph_module", "torch.fx.graph_module.reduce_package_graph_module")
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+_ALLOCATE = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
+_QUANTISED = "torch.ao.nn.quantized.modules.conv."
+
+
+def mapping(value: Any) -> dict[Any, Any] | None:
+    """Give a dict, or what stands for an OrderedDict or another subclass, as a dict; None for anything else."""
+    if type(value) is dict:
+        return value
+    if type(value) is not Made or type(value.of) is not Global:
+        return None
+    if value.entries is not None:
+        return value.entries
+    return {} if str(value.of) in ("collections.OrderedDict", "builtins.dict", "collections.defaultdict") else None
+
+
+def class_of(value: Made) -> Global | None:
+    """Give the class that would be allocated; None where a function would be called, for who knows what it gives."""
+    if value.allocated or str(value.of) == _COMPILED:
+        return value.of if type(value.of) is Global else None
+    if str(value.of) in _ALLOCATE and type(value.args) is tuple and value.args:
+        return value.args[0] if type(value.args[0]) is Global else None
+    return None
+
+
+def is_module(value: Any) -> bool:
+    """Tell whether a module's attributes are in the pickle."""
+    return attributes(value) is not None
+
+
+def attributes(value: Any) -> dict[Any, Any] | None:
+    """Give the attributes that a pickled module would have; None where it is none, or the file does not say."""
+    if type(value) is not Made:
+        return None
+    states = _states(value)
+    if not states or any(type(state) is not dict for state in states):
+        return None
+    found = states[0] if len(states) == 1 else {name: one for state in states for name, one in state.items()}
+    return found if all(mapping(found.get(kind)) is not None for kind in HOLDS) else None
+
+
+def _states(value: Made) -> list[Any]:
+    """Give the states that make up a module's attributes; some kinds keep them elsewhere, or in another form."""
+    kind = str(value.of)
+    first = value.args[0] if type(value.args) is tuple and value.args else None
+    if kind in _GRAPH:
+        return [first]
+    if kind == _COMPILED and not value.allocated:
+        return [{**{held: {} for held in HOLDS}, "_modules": {"_orig_mod": first}}]
+    if kind.startswith(_QUANTISED):
+        return [_quantised(state) for state in value.states or ()]
+    return value.states or []
+
+
+def _quantised(state: Any) -> Any:
+    """Give what a quantised convolution's 15 values say of its flags: its mode is the last."""
+    if type(state) is not tuple or len(state) != 15:
+        return state
+    return {"training": state[-1], **{kind: {} for kind in HOLDS}}
+
+
+class Module:
+    """One pickled module: what it is, and what it holds."""
+
+    def __init__(self, value: Any, retraced: bool = False) -> None:
+        self.value = value
+        self.attributes = attributes(value)
+        self.type: str | None = None
+        if type(value) is Made:
+            self.is_graph = str(value.of) in _GRAPH
+            cls = class_of(value)
+            self.type = GRAPH_MODULE if self.is_graph else str(cls) if cls else None
+        else:
+            self.is_graph = False
+        if retraced and self.type == "torch.nn.modules.module.Module" and self.attributes:
+            self.attributes = {"training": True} | {kind: self.attributes[kind] for kind in HOLDS}
+
+    def held(self, kind: str) -> dict[str, Any]:
+        """Give what it holds in `_modules`, `_parameters` or `_buffers`, without the Nones. Raises Unreadable."""
+        entries = mapping((self.attributes or {}).get(kind)) or {}
+        for name in entries:
+            if type(name) is not str:
+                raise Unreadable(f"a name in a module's {kind} is no text, so only loading the file would tell it")
+        return {name: value for name, value in entries.items() if value is not None}
+
+    @property
+    def entries(self) -> int:
+        """Count the names in what it holds."""
+        return sum(len(mapping((self.attributes or {}).get(kind)) or ()) for kind in HOLDS)
+
+    def flags(self) -> Flags:
+        """Read the flags from its attributes."""
+        if self.attributes is None:
+            return NOT_SEEN
+        values = [self.attributes.get(flag, MISSING) for flag in FLAGS]
+        return meaning(self.type, (self.type or "").rpartition(".")[2], values, self._is_norm_of_unknown_kind())
+
+    def _is_norm_of_unknown_kind(self) -> bool:
+        """Tell a norm that may descend from BatchNorm or from InstanceNorm, whose rules differ."""
+        name = (self.type or "").rpartition(".")[2]
+        return "BatchNorm" not in name and "InstanceNorm" not in name
+
+    @property
+    def unread(self) -> str:
+        """Say what would have to run to tell more; empty where nothing would."""
+        if self.attributes is not None and self.type is not None:
+            return ""
+        what = "an object" if self.attributes is None else "a module"
+        made = self.value.of if type(self.value) is Made else type(self.value).__name__
+        return f"{what} that {made} would build" if type(made) is Global else f"{what} of no known class"
+
+
+def walk(root: Any) -> Iterator[tuple[str, Module | int]]:
+    """Give the path and module of every module in pre-order, each once; a further edge gives the number it leads to.
+
+    Wrappers that the user never named are passed over, as walk.walk does. Raises Unreadable past a limit.
+    """
+    opened: dict[int, Module] = {}
+    visited: dict[int, int] = {}
+    stack: list[tuple[str, Any, int, bool]] = [("", root, 0, False)]
+    entries = 0
+    while stack:
+        path, value, depth, retraced = stack.pop()
+        if id(value) not in opened:
+            opened[id(value)] = _unwrapped(Module(value, retraced))
+        module = opened[id(value)]
+        if id(module.value) in visited:
+            yield path, visited[id(module.value)]
+            continue
+        visited[id(module.value)] = len(visited)
+        entries += module.entries
+        check(path, depth, len(visited), entries)
+        yield path, module
+        prefix = f"{path}." if path else ""
+        inside = retraced or module.is_graph
+        below = module.held("_modules").items()
+        stack += [(prefix + name, child, depth + 1, inside) for name, child in reversed(below)]
+
+
+def _unwrapped(module: Module) -> Module:
+    for _ in range(LIMITS.tree_depth):
+        attribute = WRAPPERS.get(module.type or "")
+        inner = module.held("_modules").get(attribute) if attribute else None
+        if inner is None:
+            return module
+        module = Module(inner)
+    raise Unreadable(f"more than {LIMITS.tree_depth} wrappers around one module, which is the limit")
+
+
+class Tree:
+    """What one walk over pickled modules met."""
+
+    def __init__(self, root: Any) -> None:
+        self.modules = Modules([], [], [], {})
+        self.tensors: list[Stored] = []
+        self.unread: list[tuple[str, str]] = []
+        self.classes: set[str] = set()
+        for path, module in walk(root):
+            if isinstance(module, int):
+                self.modules.shared.append((path, module))
+            else:
+                self._enter(path, module)
+
+    def _enter(self, path: str, module: Module) -> None:
+        here = len(self.modules.paths)
+        self.modules.paths.append(path)
+        self.modules.rows.append(module.flags())
+        if module.type is not None:
+            self.classes.add(module.type)
+        if module.unread:
+            self.unread.append((path, module.unread))
+        if module.attributes is None:
+            self.tensors.append(Stored(here, UNSEEN, "unknown", Rebuilt(), id(module.value)))
+        elif names := stray_names(module.attributes, STRAY_ON_MODULE):
+            self.modules.stray[here] = names
+        for kind, held in (("parameter", "_parameters"), ("buffer", "_buffers")):
+            for name, value in module.held(held).items():
+                self.tensors.append(Stored(here, name, kind, rebuilt(value) or Rebuilt(), id(value)))
+
+
+def metadata_of(value: Any) -> list[Any]:
+    """Give the module paths that a state_dict's metadata lists: also those that own no tensor."""
+    states = value.states or () if type(value) is Made else ()
+    listed = [mapping(state.get("_metadata")) for state in states if type(state) is dict]
+    return [path for entries in listed for path in entries or ()]

@@ -1,0 +1,89 @@
+"""A state_dict as a record: names, shapes and dtypes; what it has lost is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from freezeinspect.readers.flags import NOT_SEEN
+from freezeinspect.readers.limits import LIMITS, Unreadable, past
+from freezeinspect.readers.stored import Modules, Stored, check
+from freezeinspect.readers.tensors import Rebuilt, rebuilt
+from freezeinspect.state import NO, UNKNOWN
+
+COMPILED = "_orig_mod"  # the name that torch.compile puts before every name of the module it wraps
+
+
+def read(entries: dict[Any, Any], metadata: Iterable[Any] = ()) -> tuple[Modules, list[Stored]]:
+    """Read a state_dict: the tree that its names, and those of its metadata, make, and its tensors.
+
+    Which tensors are parameters, and whether one requires a gradient, is known only of those that were pickled as
+    Parameters, for a detached tensor says False of all. Raises Unreadable.
+    """
+    found = tensors(entries)
+    names = _as_written(list(found))
+    listed = _as_written([path for path in metadata if type(path) is str])
+    paths = list(_pre_order(_tree([*listed, *(name.rpartition(".")[0] for name in names)])))
+    index = {path: i for i, path in enumerate(paths)}
+    stored = []
+    for full, (identity, one) in zip(names, found.values(), strict=True):
+        owner, _, name = full.rpartition(".")
+        check(full, 0, len(paths), len(names))
+        stored.append(Stored(index[owner], name, "parameter" if one.is_parameter else "unknown", _known(one), identity))
+    return Modules(paths, [NOT_SEEN] * len(paths), [], {}), stored
+
+
+def _known(one: Rebuilt) -> Rebuilt:
+    """Trust a Parameter, and a yes; a plain tensor's no is what detaching made of it."""
+    return one._replace(requires_grad=UNKNOWN) if one.requires_grad is NO and not one.is_parameter else one
+
+
+def tensors(entries: dict[Any, Any]) -> dict[str, tuple[Any, Rebuilt]]:
+    """Give the tensors of a mapping by name, each with what tells one memory from another.
+
+    Raises Unreadable for a name that is no text.
+    """
+    if len(entries) > LIMITS.entries:
+        raise past("entries", f"it has {len(entries):,} names")
+    found = {}
+    for name, value in entries.items():
+        one = rebuilt(value)
+        if one is None or type(name) in (int, type(None)):
+            continue
+        if type(name) is not str:
+            raise Unreadable("the name of a tensor is no plain text, so only loading the file would tell it")
+        found[name] = (one.place or id(value), one)
+    return found
+
+
+def _as_written(names: list[str]) -> list[str]:
+    """Take out the name that torch.compile put in, unless two would then be one."""
+    plain = [".".join(part for part in name.split(".") if part != COMPILED) for name in names]
+    return plain if len(set(plain)) == len(names) else names
+
+
+def _tree(paths: Iterable[str]) -> dict[str, dict[str, None]]:
+    """Map each module to its children, in the order in which they came."""
+    children: dict[str, dict[str, None]] = {"": {}}
+    for path in paths:
+        check(path, path.count("."), len(children), 0)
+        for above, here in _edges(path):
+            children.setdefault(above, {})[here] = None
+            children.setdefault(here, {})
+    return children
+
+
+def _edges(path: str) -> Iterator[tuple[str, str]]:
+    """Give each module on the way up from a path, with the one that holds it."""
+    while path:
+        above = path.rpartition(".")[0]
+        yield above, path
+        path = above
+
+
+def _pre_order(children: dict[str, dict[str, None]]) -> Iterator[str]:
+    stack = [""]
+    while stack:
+        path = stack.pop()
+        yield path
+        stack += reversed(children[path])

@@ -1,0 +1,203 @@
+"""What a pickled tensor says of itself: each way that torch rebuilds one, read and not run."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from math import prod
+from typing import Any, NamedTuple
+
+from freezeinspect.readers.flags import answer
+from freezeinspect.readers.standins import Global, Made, Persistent
+from freezeinspect.state import UNKNOWN, Answer
+
+NESTING = 20  # rebuilds within rebuilds: torch makes three
+_LARGEST = 2**63 - 1  # a size, and the number of elements, are 64-bit integers
+_DIMENSIONS = 64
+
+STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexDoubleStorage": "complex128",
+    "ComplexFloatStorage": "complex64",
+    "QUInt8Storage": "quint8",
+    "QInt8Storage": "qint8",
+    "QInt32Storage": "qint32",
+    "QUInt4x2Storage": "quint4x2",
+    "QUInt2x4Storage": "quint2x4",
+    "UntypedStorage": "uint8",
+}
+
+
+class Rebuilt(NamedTuple):
+    """What is known of one tensor; `place` is equal for two over the same memory."""
+
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    requires_grad: Answer = UNKNOWN
+    is_parameter: bool = False
+    place: Hashable = None
+    attributes: Mapping[Any, Any] = ChainMap()
+
+
+def rebuilt(value: Any, nesting: int = NESTING) -> Rebuilt | None:
+    """Read what would be rebuilt as a tensor; None where it is no tensor that torch knows how to rebuild."""
+    if type(value) is not Made or type(value.of) is not Global or not nesting:
+        return None
+    read = _READERS.get(str(value.of))
+    if read is None or type(value.args) is not tuple:
+        return None
+    try:
+        found = read(nesting - 1, *value.args)
+    except (TypeError, ValueError, IndexError):  # torch would fail on these arguments
+        return None
+    return found and (found._replace(attributes=_attributes(value.states)) if value.states else found)
+
+
+def looks_like_tensor(value: Any) -> bool:
+    """Tell whether a value would be rebuilt as a tensor, without reading its arguments."""
+    return type(value) is Made and type(value.of) is Global and str(value.of) in REBUILDS
+
+
+def _attributes(states: Iterable[Any]) -> Mapping[Any, Any]:
+    """Give what was set last, without a copy: many tensors may share one large state."""
+    return ChainMap(*[state for state in states if type(state) is dict][::-1])
+
+
+def _tensor(
+    _: int, storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any = False, *rest: Any
+) -> Rebuilt:
+    place = _place(storage, offset, size, stride)
+    return Rebuilt(_shape(size), _dtype_of(storage), answer(requires_grad), place=place)
+
+
+def _tensor_v3(
+    _: int, storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, *rest: Any
+) -> Rebuilt:
+    place = _place(storage, offset, size, stride)
+    return Rebuilt(_shape(size), _dtype(dtype), answer(requires_grad), place=place)
+
+
+def _quantised(
+    _: int, storage: Any, offset: Any, size: Any, stride: Any, quantiser: Any, requires_grad: Any, *rest: Any
+) -> Rebuilt:
+    return _tensor(_, storage, offset, size, stride, requires_grad)
+
+
+def _parameter(nesting: int, data: Any, requires_grad: Any, hooks: Any = None, state: Any = None) -> Rebuilt:
+    inner = rebuilt(data, nesting) or Rebuilt()
+    parts = state if type(state) is tuple else (state,)
+    return inner._replace(requires_grad=answer(requires_grad), is_parameter=True, attributes=_attributes(parts[:2]))
+
+
+def _of_type(nesting: int, function: Any, kind: Any, args: Any, state: Any) -> Rebuilt | None:
+    inner = rebuilt(Made(function, args, allocated=False), nesting)
+    if inner is None:
+        return None
+    parts = state if type(state) is tuple else (state,)
+    is_parameter = inner.is_parameter or str(kind) == "torch.nn.parameter.Parameter"
+    return inner._replace(is_parameter=is_parameter, attributes=_attributes(parts[:2]))
+
+
+def _sparse(_: int, layout: Any, data: Any) -> Rebuilt:
+    """Read COO's (indices, values, size, coalesced) or a compressed (pointers, indices, values, size)."""
+    parts = [rebuilt(part, 1) for part in data[:5]]
+    values = [part for part in parts if part is not None][-1]
+    size = next(part for part, tensor in zip(data, parts, strict=False) if tensor is None and _shape(part) is not None)
+    return Rebuilt(_shape(size), values.dtype, answer(False))
+
+
+def _nested(nesting: int, buffer: Any, *rest: Any) -> Rebuilt:
+    inner = rebuilt(buffer, nesting) or Rebuilt()
+    return Rebuilt(None, inner.dtype, inner.requires_grad)
+
+
+def _without_storage(_: int, dtype: Any, size: Any, stride: Any, requires_grad: Any) -> Rebuilt:
+    return Rebuilt(_shape(size), _dtype(dtype), answer(requires_grad))
+
+
+def _wrapper(
+    _: int, cls: Any, dtype: Any, size: Any, stride: Any, offset: Any, layout: Any, device: Any, requires: Any
+) -> Rebuilt:
+    return Rebuilt(_shape(size), _dtype(dtype), answer(requires))
+
+
+def _on_device(nesting: int, data: Any, dtype: Any, device: Any, requires_grad: Any) -> Rebuilt:
+    inner = rebuilt(data, nesting) or Rebuilt()
+    return Rebuilt(inner.shape, _dtype(dtype), answer(requires_grad))
+
+
+def _lazy_parameter(_: int, requires_grad: Any) -> Rebuilt:
+    return Rebuilt(None, "float32", answer(requires_grad), is_parameter=True)  # loading takes the default dtype
+
+
+def _lazy_buffer(_: int, requires_grad: Any) -> Rebuilt:
+    return Rebuilt(None, "float32", answer(requires_grad))
+
+
+_READERS: dict[str, Callable[..., Rebuilt | None]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_v3,
+    "torch._utils._rebuild_qtensor": _quantised,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_sparse_tensor": _sparse,
+    "torch._utils._rebuild_nested_tensor": _nested,
+    "torch._utils._rebuild_meta_tensor_no_storage": _without_storage,
+    "torch._utils._rebuild_wrapper_subclass": _wrapper,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _on_device,
+    "torch._utils._rebuild_device_tensor_from_numpy": _on_device,
+    "torch._utils._rebuild_xla_tensor": _on_device,
+    "torch._tensor._rebuild_from_type": _of_type,
+    "torch._tensor._rebuild_from_type_v2": _of_type,
+    "torch.nn.parameter.UninitializedParameter": _lazy_parameter,
+    "torch.nn.parameter.UninitializedBuffer": _lazy_buffer,
+}
+REBUILDS = frozenset(_READERS)
+
+
+def _shape(size: Any) -> tuple[int, ...] | None:
+    """Read a size; None for what is no size of a tensor."""
+    if type(size) is Made and str(size.of) == "torch.Size" and type(size.args) is tuple:
+        (size,) = size.args
+    sizes = _integers(size)
+    elements = prod(max(one, 1) for one in sizes or ())
+    return sizes if elements <= _LARGEST else None
+
+
+def _integers(value: Any) -> tuple[int, ...] | None:
+    if type(value) not in (tuple, list) or len(value) > _DIMENSIONS:
+        return None
+    return tuple(value) if all(type(one) is int and 0 <= one <= _LARGEST for one in value) else None
+
+
+def _storage(storage: Any) -> tuple[Any, ...]:
+    """Give torch's id of a storage: ("storage", its class, key, device, number of elements)."""
+    id = storage.id if type(storage) is Persistent else ()
+    return id if type(id) is tuple and len(id) >= 5 and id[0] == "storage" else ()
+
+
+def _dtype_of(storage: Any) -> str | None:
+    id = _storage(storage)
+    return STORAGES.get(id[1].name) if id and type(id[1]) is Global else None
+
+
+def _dtype(dtype: Any) -> str | None:
+    return dtype.name if type(dtype) is Global and dtype.module == "torch" else None
+
+
+def _place(storage: Any, offset: Any, size: Any, stride: Any) -> Hashable:
+    id = _storage(storage)
+    if not id or type(id[2]) is not str or type(offset) is not int:
+        return None
+    shape, strides = _shape(size), _integers(stride)
+    return None if shape is None or strides is None else (id[2], offset, shape, strides)
