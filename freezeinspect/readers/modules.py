@@ -80,25 +80,24 @@ def _quantised(state: Any) -> Any:
 class Module:
     """One pickled module: what it is, and what it holds."""
 
-    def __init__(self, value: Any, retraced: bool = False) -> None:
+    def __init__(self, value: Any) -> None:
         self.value = value
         self.attributes = attributes(value)
+        if any(type(name) is not str for name in self.attributes or ()):
+            raise Unreadable("the name of an attribute is no plain text, so only loading the file would tell it")
         self.type: str | None = None
         if type(value) is Made:
-            self.is_graph = str(value.of) in _GRAPH
             cls = class_of(value)
-            self.type = GRAPH_MODULE if self.is_graph else str(cls) if cls else None
-        else:
-            self.is_graph = False
-        if retraced and self.type == "torch.nn.modules.module.Module" and self.attributes:
-            self.attributes = {"training": True} | {kind: self.attributes[kind] for kind in HOLDS}
+            self.type = GRAPH_MODULE if str(value.of) in _GRAPH else str(cls) if cls else None
 
     def held(self, kind: str) -> dict[str, Any]:
         """Give what it holds in `_modules`, `_parameters` or `_buffers`, without the Nones. Raises Unreadable."""
         entries = mapping((self.attributes or {}).get(kind)) or {}
         for name in entries:
             if type(name) is not str:
-                raise Unreadable(f"a name in a module's {kind} is no text, so only loading the file would tell it")
+                raise Unreadable(
+                    f"a name in a module's {kind} is no plain text, so only loading the file would tell it"
+                )
         return {name: value for name, value in entries.items() if value is not None}
 
     @property
@@ -135,12 +134,12 @@ def walk(root: Any) -> Iterator[tuple[str, Module | int]]:
     """
     opened: dict[int, Module] = {}
     visited: dict[int, int] = {}
-    stack: list[tuple[str, Any, int, bool]] = [("", root, 0, False)]
+    stack: list[tuple[str, Any, int]] = [("", root, 0)]
     entries = 0
     while stack:
-        path, value, depth, retraced = stack.pop()
+        path, value, depth = stack.pop()
         if id(value) not in opened:
-            opened[id(value)] = _unwrapped(Module(value, retraced))
+            opened[id(value)] = _unwrapped(Module(value))
         module = opened[id(value)]
         if id(module.value) in visited:
             yield path, visited[id(module.value)]
@@ -150,9 +149,8 @@ def walk(root: Any) -> Iterator[tuple[str, Module | int]]:
         check(path, depth, len(visited), entries)
         yield path, module
         prefix = f"{path}." if path else ""
-        inside = retraced or module.is_graph
         below = module.held("_modules").items()
-        stack += [(prefix + name, child, depth + 1, inside) for name, child in reversed(below)]
+        stack += [(prefix + name, child, depth + 1) for name, child in reversed(below)]
 
 
 def _unwrapped(module: Module) -> Module:

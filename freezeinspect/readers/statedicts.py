@@ -21,8 +21,10 @@ def read(entries: dict[Any, Any], metadata: Iterable[Any] = ()) -> tuple[Modules
     Parameters, for a detached tensor says False of all. Raises Unreadable.
     """
     found = tensors(entries)
-    names = _as_written(list(found))
-    listed = _as_written([path for path in metadata if type(path) is str])
+    names = [_as_written(name) for name in found]
+    if len(set(names)) < len(names):
+        names = list(found)
+    listed = [_as_written(path) for path in metadata if type(path) is str]
     paths = list(_pre_order(_tree([*listed, *(name.rpartition(".")[0] for name in names)])))
     index = {path: i for i, path in enumerate(paths)}
     stored = []
@@ -56,10 +58,9 @@ def tensors(entries: dict[Any, Any]) -> dict[str, tuple[Any, Rebuilt]]:
     return found
 
 
-def _as_written(names: list[str]) -> list[str]:
-    """Take out the name that torch.compile put in, unless two would then be one."""
-    plain = [".".join(part for part in name.split(".") if part != COMPILED) for name in names]
-    return plain if len(set(plain)) == len(names) else names
+def _as_written(name: str) -> str:
+    """Take out the name that torch.compile put in."""
+    return ".".join(part for part in name.split(".") if part != COMPILED) if COMPILED in name else name
 
 
 def _tree(paths: Iterable[str]) -> dict[str, dict[str, None]]:
