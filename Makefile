@@ -1,9 +1,12 @@
 # Everything happens in .venv, made again when pyproject.toml or constraints.txt changes; only `gpu` takes what is there.
 PYTHON ?= python3
 OUT ?= gpu-out
+MINUTES ?= 5
+SEED ?= 1
+INPUTS ?= 1000000000
 BIN := .venv/bin
 
-.PHONY: help demo test lint docs bench gpu
+.PHONY: help demo test lint docs bench fuzz gpu
 .NOTPARALLEL:
 
 help:
@@ -11,7 +14,8 @@ help:
 	@echo "make test    tests and doctests"
 	@echo "make lint    ruff, mypy, the order of the rooms"
 	@echo "make docs    the pages, into site/"
-	@echo "make bench   what inspect costs"
+	@echo "make bench   what inspect and report cost"
+	@echo "make fuzz    mutated files, for MINUTES=$(MINUTES) or INPUTS, from SEED=$(SEED)"
 	@echo "make gpu     demo, tests and benchmarks on a CUDA device, into $(OUT)/, with the python3 that is there"
 
 demo: .venv/.installed
@@ -33,7 +37,11 @@ docs: .venv/.installed-docs
 	$(BIN)/mkdocs build --strict --site-dir site
 
 bench: .venv/.installed-bench
+	$(BIN)/python -m benchmarks.report_cost
 	$(BIN)/python -m benchmarks.inspect_cost
+
+fuzz: .venv/.installed-test
+	$(BIN)/python tests/hostile/fuzz.py $(MINUTES) $(SEED) $(INPUTS)
 
 gpu:
 	bash benchmarks/gpu.sh "$(OUT)"

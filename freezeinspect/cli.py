@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +85,11 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
 
     The file is read without running or importing anything that it names, and without reading its weights.
     """
+    gc.disable()  # the process ends with this command, and what it makes is no cycle
     if form == "json" and any(lines[option] for option in ("depth", "only", "no_fold")):
         fail("--format json is always the whole record; leave --depth, --filter and --no-fold out")
+    if output is not None and any(map(partial(_is_same, output), files)):
+        fail(f"--output {output} is one of the files to read; name another")
     texts, refused = [], []
     for file in _with_progress(files):
         try:
@@ -97,6 +102,13 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
     for message in refused:
         click.echo(f"freezeinspect: {visible(message)}", err=True)
     sys.exit(2 if refused else 0)
+
+
+def _is_same(output: Path, file: str) -> bool:
+    try:
+        return output.samefile(file)
+    except (OSError, ValueError):
+        return False
 
 
 def _with_progress(files: tuple[str, ...]) -> Iterable[str]:
@@ -119,15 +131,17 @@ def _told(report: Report, form: str, colour: bool, depth: int | None, only: str 
 
 def _put(text: str, output: Path | None) -> None:
     """Print a text, or write it; what the terminal's encoding lacks is escaped."""
-    if output is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
-        click.echo(text)
-        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        output.write_text(text + "\n", encoding="utf-8")
+        if output is None:
+            click.echo(text)
+        else:
+            output.write_text(text + "\n", encoding="utf-8")
+    except BrokenPipeError:
+        raise  # click ends silently
     except OSError as error:
-        fail(f"--output {output}: {error.strerror}; name a file that can be written")
+        fail(f"{output or 'standard output'}: {error.strerror}; name a file that can be written with --output")
 
 
 def _version(asked: bool) -> None:

@@ -231,7 +231,7 @@ class Report:
         """Draw the folded tree, with what is known of its file and the sentence."""
         from freezeinspect.views import text
 
-        return self._with_text(text.tree(self.rows(depth, fold, only), width, colour))
+        return self._with_text(text.tree(self.rows(depth, fold, only), width, colour), width)
 
     def table(self, depth: int | None = None, fold: bool = True, only: str | None = None) -> str:
         """Write the folded rows as a table with whole paths, however wide."""
@@ -239,11 +239,19 @@ class Report:
 
         return self._with_text(text.listing(self.rows(depth, fold, only)))
 
-    def _with_text(self, drawn: str) -> str:
+    def _with_text(self, drawn: str, width: int | None = None) -> str:
         from freezeinspect.views import text
 
-        parts = [text.about(self.source), drawn, self.sentence, text.about_optimizers(self.snapshot, self.source)]
-        return "\n\n".join(filter(None, [*parts, text.warning(self.observed)]))
+        before, after = text.about(self.source), self._notes()
+        if width is not None:
+            before, after = text.wrapped(before, width), [text.wrapped(note, width) for note in after]
+        return "\n\n".join(filter(None, [before, drawn, *after]))
+
+    def _notes(self) -> list[str]:
+        """Give what stands below the rows: the sentence, and of a file its optimizers and what it would import."""
+        from freezeinspect.views import text
+
+        return [self.sentence, text.about_optimizers(self.snapshot, self.source), text.warning(self.observed)]
 
     def __str__(self) -> str:
         return self.tree()
@@ -254,13 +262,14 @@ class Report:
     def _repr_html_(self) -> str:
         from freezeinspect.views import text
 
-        return text.html_table(self.rows(), self.sentence)
+        return text.html_table(self.rows(), [text.about(self.source), *self._notes()])
 
     def to_markdown(self, depth: int | None = None, fold: bool = True, only: str | None = None) -> str:
         """Write the folded rows as a Markdown table, with what is known of its file and the sentence."""
         from freezeinspect.views import text
 
-        return self._with_text(text.markdown(self.rows(depth, fold, only))) + "\n"
+        notes = [text.about(self.source), *self._notes()[1:]]
+        return text.markdown(self.rows(depth, fold, only), self.sentence, notes)
 
     def to_frame(self) -> pd.DataFrame:
         """Give a pandas frame with one row a module, indexed by path."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -61,6 +59,11 @@ class Tensor(NamedTuple):
     tie: int | None = None
 
     @property
+    def is_unseen(self) -> bool:
+        """Tell the entry that stands for tensors which the source could not list."""
+        return self.name == UNSEEN and self.dtype is None
+
+    @property
     def elements(self) -> int | None:
         """Count the elements; None where the shape is not known."""
         if self.shape is None:
@@ -93,6 +96,9 @@ class Structure:
     @cached_property
     def digest(self) -> str:
         """Name the structure by 16 bytes in hexadecimal, the same for equal structures."""
+        import hashlib
+        import json
+
         text = json.dumps((self.paths, self.types, self.columns, self.shared))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

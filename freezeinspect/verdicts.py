@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, UNSEEN, YES, Answer, Snapshot
+from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, YES, Answer, Snapshot
 
 STATISTICS = ("running_mean", "running_var")
 OTHER_STATISTICS = ("running_", "moving_")  # F.batch_norm over buffers of another name: nobody can tell
@@ -93,7 +93,7 @@ def _own_norm(snapshot: Snapshot, module: int) -> tuple[Answer, str]:
     tensors = [structure.tensors[i] for i in structure.own[module]]
     held = {tensor.name: tensor.kind for tensor in tensors if tensor.kind != "parameter"}
     kind = structure.types[module]
-    if UNSEEN in held:
+    if any(tensor.is_unseen for tensor in tensors):
         return UNKNOWN, "unknown"
     if any(name in held for name in STATISTICS):
         if _is_quantised(kind) or _is_frozen_norm(snapshot, module, held):
@@ -164,7 +164,6 @@ def summarise(snapshot: Snapshot, verdicts: Verdicts) -> Summary:
     structure = snapshot.structure
     kinds = {tensor.kind for tensor in structure.tensors}
     parameters = [i for i in structure.unique if structure.tensors[i].kind == "parameter"]
-    stats = [answer for answer in verdicts.stats if answer is not ABSENT]
     return Summary(
         modules=len(structure),
         parameters=None if "unknown" in kinds else _elements(snapshot, parameters),
@@ -172,9 +171,16 @@ def summarise(snapshot: Snapshot, verdicts: Verdicts) -> Summary:
         frozen_parameters=None if "unknown" in kinds else _required(snapshot, parameters, NO),
         train_mode_modules=_count(snapshot.training, YES),
         eval_mode_modules=_count(snapshot.training, NO),
-        stats_layers=len(stats),
-        stats_layers_moving=_count(tuple(stats), YES),
+        stats_layers=len(with_statistics(snapshot)),
+        stats_layers_moving=_count(verdicts.stats, YES),
     )
+
+
+def with_statistics(snapshot: Snapshot) -> list[int]:
+    """Give the modules that are seen to own running statistics."""
+    tensors = snapshot.structure.tensors
+    owners = {one.owner for one in tensors if one.kind != "parameter" and one.name.startswith(OTHER_STATISTICS)}
+    return sorted(owners)
 
 
 def _required(snapshot: Snapshot, parameters: list[int], answer: Answer) -> int | None:

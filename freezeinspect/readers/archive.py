@@ -80,18 +80,16 @@ def _check_layout(members: list[ZipInfo], end: int) -> None:
     place = 0
     for member in sorted(members, key=lambda one: one.header_offset):
         if member.header_offset < place:
-            raise Unreadable(
-                f"the zip's member {member.filename!r} overlaps the one before it; this is no file of torch"
-            )
+            raise Unreadable(f"the zip's member {member.filename!r} overlaps the one before it; get the file again")
         if not place and member.header_offset:
             raise Unreadable(f"{member.header_offset:,} bytes stand before the zip; torch writes none")
         place = member.header_offset + _HEADER_SIZE + len(member.filename) + member.compress_size
-        if member.orig_filename != member.filename or not member.filename.isprintable():
+        if member.orig_filename != member.filename:
             raise Unreadable(f"the zip's member {member.orig_filename!r} has a name that torch never writes")
         if len(member.filename) > LIMITS.name_length:
             raise past("name_length", f"a name in the zip has {len(member.filename):,} characters")
     if place > end:
-        raise Unreadable("the zip's last member overlaps its directory; this is no file of torch")
+        raise Unreadable("the zip's last member overlaps its directory; get the file again")
 
 
 def _top_folder(members: list[ZipInfo]) -> str:
@@ -129,7 +127,7 @@ def _stored(file: BinaryIO, member: ZipInfo, end: int) -> bytes:
         raise Unreadable(f"the zip's member {member.filename!r} does not start as one; get the file again")
     name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
     if member.header_offset + _HEADER_SIZE + name + extra + member.compress_size > end:
-        raise Unreadable(f"the zip's member {member.filename!r} overlaps the next one; this is no file of torch")
+        raise Unreadable(f"the zip's member {member.filename!r} overlaps the next one; get the file again")
     file.seek(name + extra, 1)
     data = file.read(member.compress_size)
     if len(data) < member.compress_size:

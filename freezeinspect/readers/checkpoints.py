@@ -2,52 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any, NamedTuple
 
 from freezeinspect.readers.limits import Unreadable
 from freezeinspect.readers.modules import is_module, mapping, metadata_of
 from freezeinspect.readers.optimizers import Saved, saved
 from freezeinspect.readers.standins import Global, Made
+from freezeinspect.readers.statedicts import EXTRA
 from freezeinspect.readers.tensors import looks_like_tensor
 
 USUAL = (  # where checkpoints keep their model, the most usual first
     "model state_dict model_state_dict net network module model_state weights params parameters"
     " generator backbone encoder student teacher ema model_ema ema_model state_dict_ema"
 ).split()
-NESTING = 3  # levels of mappings that are searched
+NESTING = 6  # levels of mappings and lists that are searched
 _NAMED = 8  # in a message
+_LOOKED_AT = 50
 
 
 class Chosen(NamedTuple):
-    """The model of a file: its value, under which key, which other keys have one, and the optimizers beside it."""
+    """The model of a file: its value, under which key, which other keys have one, and the optimizers beside it.
+
+    The key is None where the file is the model itself.
+    """
 
     value: Any
-    key: str
+    key: str | None
     others: tuple[str, ...]
     optimizers: tuple[Saved, ...]
 
 
 def choose(value: Any, key: str | None = None) -> Chosen:
     """Find the model in what a file holds, or take the one under `key`. Raises Unreadable."""
-    found: dict[str, Any] = {}
-    for name, one in _candidates(value):
-        found.setdefault(name, one)
-    if key is None and "" in found:
-        return Chosen(value, "", (), ())
+    search = _Search(value)
+    found = search.models
+    if key is None and None in found:
+        return Chosen(value, None, (), ())
     if not found:
-        raise Unreadable(f"no module and no state_dict in it: it holds {described(value)}; save the model's state_dict")
+        seen = "an optimizer's state and no model" if search.optimizers else described(value)
+        raise Unreadable(f"no module and no state_dict in it: it holds {seen}; save the model's state_dict")
     if key is not None and key not in found:
-        where = f"has no model under key {key!r}" if "" not in found else f"is the model itself, with no key {key!r}"
+        where = f"has no model under key {key!r}" if None not in found else f"is the model itself, with no key {key!r}"
         raise Unreadable(f"it {where}; {_listed(found)}")
-    chosen = min(found, key=_rank) if key is None else key
-    others = tuple(name for name in found if name != chosen)
-    return Chosen(found[chosen], chosen, others, tuple(_optimizers(value)))
+    chosen = key if key is not None else min((name for name in found if name is not None), key=_rank)
+    others = tuple(name for name in found if name is not None and name != chosen)
+    return Chosen(found[chosen], chosen, others, tuple(search.optimizers))
 
 
-def _listed(found: dict[str, Any]) -> str:
-    names = [repr(name) for name in found if name]
-    return f"it has one under {', '.join(names[:_NAMED])}" if names else "leave --key out"
+def _listed(found: Iterable[str | None]) -> str:
+    names = [repr(name) for name in found if name is not None]
+    return f"it has one under {', '.join(names[:_NAMED])}" if names else "leave the key out"
 
 
 def _rank(key: str) -> tuple[int, int]:
@@ -56,39 +62,59 @@ def _rank(key: str) -> tuple[int, int]:
     return len(names), USUAL.index(names[-1]) if names[-1] in USUAL else len(USUAL)
 
 
-def _candidates(value: Any) -> Iterator[tuple[str, Any]]:
-    """Give each part that is a module or a state_dict with its key, the top one's being empty."""
-    level, seen = [("", value)], set()
-    for _ in range(NESTING):
-        below: list[tuple[str, Any]] = []
-        for key, one in level:
-            if id(one) in seen:
-                continue
-            seen.add(id(one))
-            if is_module(one) or is_state_dict(one):
-                yield key, one
-            else:
-                entries = mapping(one) or {}
-                below += [(f"{key}.{name}".lstrip("."), part) for name, part in entries.items() if type(name) is str]
-        level = below
+class _Search:
+    """One look through mappings and lists, level by level, each value once: models by key, and optimizers."""
+
+    def __init__(self, value: Any) -> None:
+        self.models: dict[str | None, Any] = {}
+        self.optimizers: list[Saved] = []
+        level: list[tuple[str | None, Any]] = [(None, value)]
+        seen: set[int] = set()
+        for _ in range(NESTING):
+            below: list[tuple[str | None, Any]] = []
+            for key, one in level:
+                if id(one) not in seen:
+                    seen.add(id(one))
+                    below += self._look(key, one)
+            level = below
+
+    def _look(self, key: str | None, value: Any) -> list[tuple[str | None, Any]]:
+        """Note a value that is a model or an optimizer; of anything else, give the parts."""
+        if optimizer := saved(value):
+            self.optimizers.append(optimizer)
+        elif is_module(value) or is_state_dict(value):
+            self.models.setdefault(key, value)
+        else:
+            return [(name if key is None else f"{key}.{name}", part) for name, part in _parts(value)]
+        return []
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """Give the parts of a mapping or list that may hold something, each with its key or place."""
+    entries = dict(enumerate(value)) if type(value) in (list, tuple) else mapping(value) or {}
+    return [(str(name), part) for name, part in entries.items() if type(name) in (str, int) and _holds(part)]
+
+
+def _holds(value: Any) -> bool:
+    return type(value) in (dict, list, tuple) or (type(value) is Made and not looks_like_tensor(value))
 
 
 def is_state_dict(value: Any) -> bool:
-    """Tell a mapping most of whose values are tensors, or that torch marked as a state_dict."""
+    """Tell a mapping that torch marked as a state_dict, or most of whose values are tensors and none a model."""
     entries = mapping(value)
     if entries is None:
         return False
-    return bool(metadata_of(value)) or 2 * sum(map(looks_like_tensor, entries.values())) > len(entries)
+    if metadata_of(value):
+        return True
+    parts = [part for name, part in entries.items() if type(name) is str and not name.endswith(EXTRA)]
+    if any(is_module(part) or _has_tensors(part) for part in parts):
+        return False
+    return 2 * sum(map(looks_like_tensor, parts)) > len(entries)
 
 
-def _optimizers(value: Any) -> Iterator[Saved]:
-    """Give the optimizers at the top of a checkpoint, also those in a list or a mapping of them."""
-    seen = set()
-    for one in (mapping(value) or {}).values():
-        if id(one) not in seen:
-            seen.add(id(one))
-            parts = [one, *(one if type(one) is list else (mapping(one) or {}).values())]
-            yield from filter(None, map(saved, parts))
+def _has_tensors(value: Any) -> bool:
+    """Look at the first entries of a mapping: all of them, again and again, could take for ever."""
+    return any(map(looks_like_tensor, islice((mapping(value) or {}).values(), _LOOKED_AT)))
 
 
 def described(value: Any) -> str:
@@ -101,6 +127,4 @@ def described(value: Any) -> str:
         return f"a dict with {keys}" if entries else "an empty dict"
     if type(value) is Made:
         return f"an object that {value.of} would build" if type(value.of) is Global else "an object"
-    if type(value) is Global:
-        return f"the name {value}"
-    return f"a {type(value).__name__}"
+    return f"the name {value}" if type(value) is Global else f"an object of type {type(value).__name__}"

@@ -23,8 +23,8 @@ FORMAT = "torch zip"
 STANDARD_INPUT = "-"
 _NAMED = 5  # unread parts
 _BLOCK = 2**20
+_LEGACY = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # the number with which it starts, in any protocol
 _STARTS = {  # of files that people have beside torch's
-    bytes.fromhex("80028a0a6cfc9c46f9206aa85019"): "torch's format from before 1.6",
     b"PK\x05\x06": "an empty zip",
     b"\x89HDF": "an HDF5 file",
     b"GGUF": "a GGUF file",
@@ -42,13 +42,15 @@ def read(path: str | os.PathLike[str], key: str | None = None) -> tuple[Snapshot
 
     `key` chooses among the models of a training checkpoint. Raises Unreadable.
     """
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     try:
         with _opened(name) as file:
             _check_format(file)
             return _record(pickle_in(file), name, key)
     except Unreadable as error:
-        raise Unreadable(f"{name if name.isprintable() else ascii(name)}: {error}") from None
+        raise Unreadable(f"{name if name and name.isprintable() else ascii(name)}: {error}") from None
+    except MemoryError:
+        raise Unreadable(f"{name!a}: it takes more memory than there is; free some, or ask for fewer files") from None
 
 
 def _record(pickle: bytes, name: str, key: str | None) -> tuple[Snapshot, Observed, Source]:
@@ -64,14 +66,14 @@ def _record(pickle: bytes, name: str, key: str | None) -> tuple[Snapshot, Observ
     stored = ordered(stored)
     identities = [one.identity for one in stored]
     record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=not chosen.others)
-    beyond = imports.beyond(pickled.imports, tree.classes if tree else set())
+    beyond = imports.beyond(pickled, tree.classes if tree else set())
     return record, Observed(imports=beyond), Source("file", name, FORMAT, _content(chosen, tree))
 
 
 def _content(chosen: Chosen, tree: modules.Tree | None) -> str:
     """Say what was read, under which key, what else is there, and what could not be read."""
     said = ["a pickled module" if tree else "a state_dict"]
-    if chosen.key:
+    if chosen.key is not None:
         said.append(f" under {chosen.key!r}")
     if chosen.others:
         said.append(f" (also there: {', '.join(map(repr, chosen.others))}; --key chooses)")
@@ -95,11 +97,10 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 def _regular(name: str) -> BinaryIO:
     """Open a file; a pipe or a device would block, or never end, so it is not opened."""
-    try:
-        _check_regular(os.stat(name).st_mode)
-        file = open(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")  # noqa: SIM115
-    except ValueError as error:
-        raise Unreadable(f"{error}; name a file") from None
+    if "\0" in name:
+        raise Unreadable("its name has a null character; name a file")
+    _check_regular(os.stat(name).st_mode)
+    file = open(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")  # noqa: SIM115
     _check_regular(os.fstat(file.fileno()).st_mode)  # it may have been changed in between
     return file
 
@@ -115,6 +116,8 @@ def _check_regular(mode: int) -> None:
 @contextmanager
 def _standard_input() -> Iterator[BinaryIO]:
     """Give standard input, by way of a temporary file where it cannot seek."""
+    if sys.stdin is None:
+        raise Unreadable("standard input is closed; name a file")
     piped = sys.stdin.buffer
     if piped.seekable() and stat.S_ISREG(os.fstat(piped.fileno()).st_mode):
         yield piped
@@ -142,7 +145,8 @@ def _check_format(file: BinaryIO) -> None:
         raise Unreadable(f"an empty file; {_WAY_OUT}")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LIMITS.directory_bytes:
         raise Unreadable(f"a safetensors file; {_WAY_OUT}")
-    known = next((kind for start, kind in _STARTS.items() if head.startswith(start)), None)
+    known = "torch's format from before 1.6" if _LEGACY in head[:32] else None
+    known = known or next((kind for start, kind in _STARTS.items() if head.startswith(start)), None)
     raise Unreadable(f"{known or _unknown(head)}; {_WAY_OUT}")
 
 
@@ -151,4 +155,4 @@ def _unknown(head: bytes) -> str:
         text = head[:-3].decode() if len(head) == 512 else head.decode()
     except UnicodeDecodeError:
         return f"of no known format: it starts with the bytes {head[:8].hex(' ')}"
-    return f"text that starts with {text.splitlines()[0][:40]!r}" if text.isprintable() or "\n" in text else "no model"
+    return f"text that starts with {text.strip().partition(chr(10))[0][:40]!r}"

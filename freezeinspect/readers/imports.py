@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Set
+from collections.abc import Set
 
 from freezeinspect.readers.standins import Global
 from freezeinspect.readers.tensors import REBUILDS, STORAGES
+from freezeinspect.readers.unpickle import Pickled
 from freezeinspect.walk import WRAPPERS
 
 _PLAIN = """collections.OrderedDict collections.defaultdict collections.Counter collections.deque builtins.set
@@ -20,25 +21,30 @@ torch.channels_last torch.preserve_format"""
 EXPECTED = REBUILDS | WRAPPERS.keys() | set(_PLAIN.split())
 _DTYPE = re.compile(r"torch\.(bool|b?float\d\w*|q?u?int\d\w*|complex\d+|bits\w+)")
 _HOLD_DATA = frozenset(  # parts of the standard library
-    "argparse array collections copyreg datetime decimal enum fractions numbers pathlib re string typing uuid".split()
+    "_codecs array collections datetime decimal enum fractions numbers pathlib re string typing uuid".split()
 )
 
 
-def beyond(named: Iterable[Global], classes: Set[str]) -> tuple[str, ...]:
-    """Name the imports beyond torch's own rebuilds and the model's classes, the standard library's first.
+def beyond(pickled: Pickled, classes: Set[str]) -> tuple[str, ...]:
+    """Name the imports beyond torch's own rebuilds and the model's classes, those that attacks are made of first.
 
-    No module's class is in the standard library, so nothing of it passes for one.
+    A name that is called anywhere, or of the standard library, is never taken for a module's class.
     """
-    names = {str(one) for one in named if not _is_storage(one)}
-    left = {name for name in names - EXPECTED if not _DTYPE.fullmatch(name)}
-    return tuple(sorted((name for name in left if _runs(name) or name not in classes), key=lambda n: (not _runs(n), n)))
+    called = {str(one) for one in pickled.called}
+    names = {str(one) for one in pickled.imports if not _is_storage(one)} - EXPECTED
+    left = {name for name in names if not _DTYPE.fullmatch(name)}
+    trusted = {name for name in classes - called if not _is_standard(name)}
+    return tuple(sorted(left - trusted, key=lambda name: (not _runs(name), name)))
 
 
 def _is_storage(one: Global) -> bool:
     return one.name in STORAGES and one.module in ("torch", "torch.storage", "torch.cuda")
 
 
+def _is_standard(name: str) -> bool:
+    return name.partition(".")[0] in sys.stdlib_module_names
+
+
 def _runs(name: str) -> bool:
-    """Tell a name of the standard library beyond its containers: what an attack is made of."""
-    top = name.partition(".")[0]
-    return top in sys.stdlib_module_names and top not in _HOLD_DATA
+    """Tell a name of the standard library beyond its containers."""
+    return _is_standard(name) and name.partition(".")[0] not in _HOLD_DATA

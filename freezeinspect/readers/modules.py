@@ -18,6 +18,7 @@ GRAPH_MODULE = "torch.fx.graph_module.GraphModule.__new__.<locals>.GraphModuleIm
 _GRAPH = ("torch.fx.graph_module.reduce_graph_module", "torch.fx.graph_module.reduce_package_graph_module")
 _COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
 _ALLOCATE = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
+_NORMS = ("torch.nn.", "torch.ao.nn.")
 _QUANTISED = "torch.ao.nn.quantized.modules.conv."
 
 
@@ -48,8 +49,8 @@ def is_module(value: Any) -> bool:
 
 def attributes(value: Any) -> dict[Any, Any] | None:
     """Give the attributes that a pickled module would have; None where it is none, or the file does not say."""
-    if type(value) is not Made:
-        return None
+    if type(value) is not Made or value.items or value.entries:
+        return None  # a module that is filled as a list or dict: only its class knows what that does
     states = _states(value)
     if not states or any(type(state) is not dict for state in states):
         return None
@@ -82,6 +83,7 @@ class Module:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+        self.around: tuple[str, ...] = ()  # classes of the wrappers that were passed over
         self.attributes = attributes(value)
         if any(type(name) is not str for name in self.attributes or ()):
             raise Unreadable("the name of an attribute is no plain text, so only loading the file would tell it")
@@ -114,8 +116,7 @@ class Module:
 
     def _is_norm_of_unknown_kind(self) -> bool:
         """Tell a norm that may descend from BatchNorm or from InstanceNorm, whose rules differ."""
-        name = (self.type or "").rpartition(".")[2]
-        return "BatchNorm" not in name and "InstanceNorm" not in name
+        return not (self.type or "").startswith(_NORMS)
 
     @property
     def unread(self) -> str:
@@ -155,11 +156,13 @@ def walk(root: Any) -> Iterator[tuple[str, Module | int]]:
 
 def _unwrapped(module: Module) -> Module:
     for _ in range(LIMITS.tree_depth):
-        attribute = WRAPPERS.get(module.type or "")
+        attribute = WRAPPERS.get(module.type or "") or _wrapped_at(module)
         inner = module.held("_modules").get(attribute) if attribute else None
         if inner is None:
             return module
+        around = (*module.around, module.type or "")
         module = Module(inner)
+        module.around = around
     raise Unreadable(f"more than {LIMITS.tree_depth} wrappers around one module, which is the limit")
 
 
@@ -181,8 +184,7 @@ class Tree:
         here = len(self.modules.paths)
         self.modules.paths.append(path)
         self.modules.rows.append(module.flags())
-        if module.type is not None:
-            self.classes.add(module.type)
+        self.classes |= {*module.around, module.type or ""}
         if module.unread:
             self.unread.append((path, module.unread))
         if module.attributes is None:
@@ -192,6 +194,12 @@ class Tree:
         for kind, held in (("parameter", "_parameters"), ("buffer", "_buffers")):
             for name, value in module.held(held).items():
                 self.tensors.append(Stored(here, name, kind, rebuilt(value) or Rebuilt(), id(value)))
+
+
+def _wrapped_at(module: Module) -> str | None:
+    """Tell a subclass of a wrapper by what only wrappers have beside their one module."""
+    marks = {*(module.attributes or ()), *module.held("_buffers")}
+    return "module" if list(module.held("_modules")) == ["module"] and marks & {"n_averaged", "device_ids"} else None
 
 
 def metadata_of(value: Any) -> list[Any]:

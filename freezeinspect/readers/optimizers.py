@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from freezeinspect.readers.flags import number
 from freezeinspect.readers.limits import LIMITS, past
 from freezeinspect.readers.modules import class_of, mapping
 from freezeinspect.readers.standins import Made
+from freezeinspect.readers.statedicts import as_written
+from freezeinspect.readers.tensors import rebuilt
 from freezeinspect.state import ABSENT, NO, UNKNOWN, YES, Answer, Group, Optimizer, Snapshot
+
+LIKE_THE_PARAMETER = ("exp_avg", "momentum_buffer", "square_avg", "sum")  # what torch keeps in a parameter's shape
 
 
 class Saved(NamedTuple):
@@ -36,57 +42,115 @@ def saved(value: Any) -> Saved | None:
     return Saved(str(kind) if kind else None, state, groups) if len(groups) == len(listed) else None
 
 
+class _Places(NamedTuple):
+    """Where a parameter of an optimizer is in the record: by name, and by identity where it was pickled with it."""
+
+    by_name: dict[str, tuple[int, ...]]
+    by_identity: dict[Hashable, list[int]]
+    shapes: tuple[tuple[int, ...] | None, ...]
+
+
 def beside(snapshot: Snapshot, found: Sequence[Saved], identities: Sequence[Hashable], trusted: bool) -> Snapshot:
     """Add optimizers to the record of the model beside them.
 
     A parameter is known in its group where the optimizer was pickled whole, with the parameters themselves, or where
-    its state_dict has `param_names`, if these are `trusted` to be this model's. Otherwise no tensor's groups are known.
+    its state_dict has `param_names` that are all this model's. Names are not `trusted` beside several models. Where
+    one optimizer's are not known, no tensor's groups are.
     """
     if not found:
         return snapshot
-    structure = snapshot.structure
-    names = {structure.full_name(i): i for i in range(len(structure.tensors))} if trusted else {}
-    places = {identity: i for i, identity in enumerate(identities)}
-    member: dict[int, list[int]] = {}
-    stepped: set[int] = set()
-    described, first, known = [], 0, True
-    for type_, state, groups in found:
-        made = []
-        for at, group in enumerate(groups, first):
-            where = _where(group, names, places) if trusted or type_ else None
-            known = known and where is not None
-            for key, tensor in zip(group["params"], where or (), strict=False):
-                if tensor is not None:
-                    member.setdefault(tensor, []).append(at)
-                    stepped |= {tensor} if _key(key) in state else set()
-            made.append(_group(group, state, where))
-        described.append(Optimizer(type_, tuple(made)))
-        first += len(groups)
-    everywhere = range(len(structure.tensors))
+    places = _places(snapshot, identities, trusted)
+    members = _without_rivals(found, [_members(one, places) for one in found])
+    first = 0
+    joined: dict[int, list[tuple[int, bool]]] = {}
+    for one, each in zip(found, members, strict=True):
+        for tensor, (at, stepped) in (each or {}).items():
+            joined.setdefault(tensor, []).append((first + at, stepped))
+        first += len(one.groups)
+    known = None not in members
+    everywhere = range(len(snapshot.structure.tensors))
     return replace(
         snapshot,
-        optimizers=tuple(described),
-        groups=tuple(tuple(member.get(i, ())) if known else None for i in everywhere),
+        optimizers=tuple(_optimizer(one, places, each) for one, each in zip(found, members, strict=True)),
+        groups=tuple(_groups(snapshot, i, joined, known) for i in everywhere),
         has_grad=tuple(_has_grad(snapshot, i) for i in everywhere),
-        has_state=tuple(_has_state(snapshot, i, stepped, known) for i in everywhere),
+        has_state=tuple(_has_state(snapshot, i, joined, known) for i in everywhere),
     )
 
 
-def _where(group: dict[Any, Any], names: dict[str, int], places: dict[Hashable, int]) -> list[int | None] | None:
-    """Give the tensor of each of a group's parameters, None for one that no module owns; None if nothing tells."""
+def _places(snapshot: Snapshot, identities: Sequence[Hashable], trusted: bool) -> _Places:
+    structure = snapshot.structure
+    by_identity: dict[Hashable, list[int]] = {}
+    for i, identity in enumerate(identities):
+        by_identity.setdefault(identity, []).append(i)
+    everywhere = range(len(structure.tensors)) if trusted else ()
+    by_name = {structure.full_name(i): tuple(by_identity[identities[i]]) for i in everywhere}
+    return _Places(by_name, by_identity, tuple(tensor.shape for tensor in structure.tensors))
+
+
+def _members(one: Saved, places: _Places) -> dict[int, tuple[int, bool]] | None:
+    """Map each tensor that an optimizer holds to its group and whether it was stepped; None if nothing tells."""
+    members: dict[int, tuple[int, bool]] = {}
+    for at, group in enumerate(one.groups):
+        where = _where(group, one.type, places)
+        if where is None or not all(map(partial(_fits, one, places), group["params"], where)):
+            return None
+        for key, tensors in zip(group["params"], where, strict=True):
+            members |= {tensor: (at, _key(key) in one.state) for tensor in tensors}
+    return members
+
+
+def _where(group: dict[Any, Any], kind: str | None, places: _Places) -> list[Sequence[int]] | None:
+    """Give the tensors of each of a group's parameters, none for one that no module owns; None if nothing tells."""
     params, listed = group["params"], group.get("param_names")
-    if any(id(one) in places for one in params):
-        return [places.get(id(one)) for one in params]
-    if type(listed) is list and len(listed) == len(params) and all(type(name) is str for name in listed):
-        return [names.get(name) for name in listed]
+    if kind is not None:
+        found: list[Sequence[int]] = [places.by_identity.get(id(one), ()) for one in params]
+        return found if any(found) or any(type(one) is int for one in places.by_identity) else None
+    if type(listed) is not list or len(listed) != len(params) or not all(type(name) is str for name in listed):
+        return None
+    for spelt in (listed, [as_written(name) for name in listed], [name.removeprefix("module.") for name in listed]):
+        if all(name in places.by_name for name in spelt):
+            return [places.by_name[name] for name in spelt]
     return None
 
 
-def _group(group: dict[Any, Any], state: dict[Any, Any], where: list[int | None] | None) -> Group:
+def _fits(one: Saved, places: _Places, key: Any, tensors: Sequence[int]) -> bool:
+    """Tell whether what an optimizer keeps for a parameter has its shape: names alone may be another model's."""
+    kept = mapping(one.state.get(_key(key))) or {}
+    shapes = {found.shape for found in map(rebuilt, map(kept.get, LIKE_THE_PARAMETER)) if found is not None}
+    return all(shape in (None, (), places.shapes[tensor]) for tensor in tensors for shape in shapes)
+
+
+def _without_rivals(
+    found: Sequence[Saved], members: list[dict[int, tuple[int, bool]] | None]
+) -> list[dict[int, tuple[int, bool]] | None]:
+    """Distrust names that two optimizers claim: one of them steps another model's."""
+    claims = Counter(i for one, each in zip(found, members, strict=True) if one.type is None for i in each or ())
+    return [
+        None if one.type is None and any(claims[i] > 1 for i in each or ()) else each
+        for one, each in zip(found, members, strict=True)
+    ]
+
+
+def _optimizer(one: Saved, places: _Places, members: dict[int, tuple[int, bool]] | None) -> Optimizer:
+    known = members is not None
+    where = [_where(group, one.type, places) if known else None for group in one.groups]
+    return Optimizer(one.type, tuple(_group(*pair, one.state) for pair in zip(one.groups, where, strict=True)))
+
+
+def _groups(
+    snapshot: Snapshot, tensor: int, members: dict[int, list[tuple[int, bool]]], known: bool
+) -> tuple[int, ...] | None:
+    if not known or (tensor not in members and snapshot.structure.tensors[tensor].kind == "unknown"):
+        return None
+    return tuple(group for group, _ in members.get(tensor, ()))
+
+
+def _group(group: dict[Any, Any], where: list[Sequence[int]] | None, state: dict[Any, Any]) -> Group:
     return Group(
         lr=number(group.get("lr")),
         weight_decay=number(group.get("weight_decay")),
-        orphans=None if where is None else where.count(None),
+        orphans=None if where is None else sum(not tensors for tensors in where),
         parameters=len(group["params"]),
         with_state=sum(_key(key) in state for key in group["params"]),
     )
@@ -101,9 +165,9 @@ def _has_grad(snapshot: Snapshot, tensor: int) -> Answer:
     return {"buffer": ABSENT, "parameter": NO}.get(kind, UNKNOWN)
 
 
-def _has_state(snapshot: Snapshot, tensor: int, stepped: set[int], known: bool) -> Answer:
+def _has_state(snapshot: Snapshot, tensor: int, members: dict[int, list[tuple[int, bool]]], known: bool) -> Answer:
     if snapshot.structure.tensors[tensor].kind == "buffer":
         return ABSENT
-    if tensor in stepped:
+    if any(stepped for _, stepped in members.get(tensor, ())):
         return YES
-    return NO if known else UNKNOWN
+    return NO if known and _groups(snapshot, tensor, members, known) is not None else UNKNOWN

@@ -9,8 +9,9 @@ from freezeinspect.readers.flags import NOT_SEEN
 from freezeinspect.readers.limits import LIMITS, Unreadable, past
 from freezeinspect.readers.stored import Modules, Stored, check
 from freezeinspect.readers.tensors import Rebuilt, rebuilt
-from freezeinspect.state import NO, UNKNOWN
+from freezeinspect.state import NO, UNKNOWN, UNSEEN
 
+EXTRA = "_extra_state"  # what torch calls anything that a module adds to its state_dict
 COMPILED = "_orig_mod"  # the name that torch.compile puts before every name of the module it wraps
 
 
@@ -21,10 +22,10 @@ def read(entries: dict[Any, Any], metadata: Iterable[Any] = ()) -> tuple[Modules
     Parameters, for a detached tensor says False of all. Raises Unreadable.
     """
     found = tensors(entries)
-    names = [_as_written(name) for name in found]
+    names = [as_written(name) for name in found]
     if len(set(names)) < len(names):
         names = list(found)
-    listed = [_as_written(path) for path in metadata if type(path) is str]
+    listed = [as_written(path) for path in metadata if type(path) is str]
     paths = list(_pre_order(_tree([*listed, *(name.rpartition(".")[0] for name in names)])))
     index = {path: i for i, path in enumerate(paths)}
     stored = []
@@ -32,6 +33,8 @@ def read(entries: dict[Any, Any], metadata: Iterable[Any] = ()) -> tuple[Modules
         owner, _, name = full.rpartition(".")
         check(full, 0, len(paths), len(names))
         stored.append(Stored(index[owner], name, "parameter" if one.is_parameter else "unknown", _known(one), identity))
+    if stored and not listed and all(one.kind == "parameter" for one in stored):  # named_parameters() has no buffers
+        stored += [Stored(i, UNSEEN, "buffer", Rebuilt(), (UNSEEN, i)) for i in range(len(paths))]
     return Modules(paths, [NOT_SEEN] * len(paths), [], {}), stored
 
 
@@ -50,15 +53,15 @@ def tensors(entries: dict[Any, Any]) -> dict[str, tuple[Any, Rebuilt]]:
     found = {}
     for name, value in entries.items():
         one = rebuilt(value)
-        if one is None or type(name) in (int, type(None)):
+        if one is None or type(name) in (int, type(None)) or (type(name) is str and name.endswith(EXTRA)):
             continue
-        if type(name) is not str:
-            raise Unreadable("the name of a tensor is no plain text, so only loading the file would tell it")
-        found[name] = (one.place or id(value), one)
+        if type(name) is not str or not all(name.split(".")):
+            raise Unreadable("a tensor has an empty name, or one that is no plain text; torch.save writes neither")
+        found[name] = (id(value) if one.is_parameter else one.place or id(value), one)
     return found
 
 
-def _as_written(name: str) -> str:
+def as_written(name: str) -> str:
     """Take out the name that torch.compile put in."""
     return ".".join(part for part in name.split(".") if part != COMPILED) if COMPILED in name else name
 

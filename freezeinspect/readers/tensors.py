@@ -111,8 +111,8 @@ def _sparse(_: int, layout: Any, data: Any) -> Rebuilt:
     """Read COO's (indices, values, size, coalesced) or a compressed (pointers, indices, values, size)."""
     parts = [rebuilt(part, 1) for part in data[:5]]
     values = [part for part in parts if part is not None][-1]
-    size = next(part for part, tensor in zip(data, parts, strict=False) if tensor is None and _shape(part) is not None)
-    return Rebuilt(_shape(size), values.dtype, answer(False))
+    sizes = [_shape(part) for part, tensor in zip(data, parts, strict=False) if tensor is None]
+    return Rebuilt(sizes[0], values.dtype, answer(False))
 
 
 def _nested(nesting: int, buffer: Any, *rest: Any) -> Rebuilt:

@@ -24,10 +24,11 @@ from freezeinspect.readers.standins import Composite, Global, Made, Persistent
 
 @dataclass(frozen=True)
 class Pickled:
-    """What one pickle holds: its value, and the classes and functions that loading it would import, in order."""
+    """What one pickle holds: its value; the classes and functions that loading it would import; those it would call."""
 
     value: Any
     imports: tuple[Global, ...]
+    called: frozenset[Global]
 
 
 def unpickle(data: bytes, limits: Limits = LIMITS) -> Pickled:
@@ -37,7 +38,7 @@ def unpickle(data: bytes, limits: Limits = LIMITS) -> Pickled:
     machine = _Machine(limits)
     with _no_collections():
         value = _run(machine, data)
-    return Pickled(value, tuple(machine.globals.values()))
+    return Pickled(value, tuple(machine.globals.values()), frozenset(machine.called))
 
 
 @contextmanager
@@ -56,9 +57,9 @@ def _run(machine: _Machine, data: bytes) -> Any:
     position: int | None = 0
     try:
         for opcode, arg, position in islice(genops(data), machine.limits.operations):  # noqa: B007
-            if opcode.name == "STOP":
-                return machine.stack.pop()
             _DOES[opcode.name](machine, arg)
+        if opcode.name == "STOP":
+            return machine.stack.pop()
     except _Refused as error:
         raise Unreadable(f"byte {position} of the pickle: {error}") from None
     except IndexError:
@@ -83,6 +84,7 @@ class _Machine:
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.globals: dict[tuple[str, str], Global] = {}
+        self.called: set[Global] = set()
 
     def mark(self) -> None:
         if len(self.below) == self.limits.depth:
@@ -94,6 +96,11 @@ class _Machine:
         above = self.stack
         self.stack = self.below.pop()
         return above
+
+    def call(self, function: Any, args: Any) -> None:
+        if type(function) is Global:
+            self.called.add(function)
+        self.stack.append(Made(function, args, allocated=False))
 
     def name(self, module: Any, name: Any) -> Global:
         """Stand for a class or function, called as an unpickler of Python 3 would call it."""
@@ -114,7 +121,7 @@ def _push_python_2_text(machine: _Machine, text: str) -> None:
 
 
 def _pushing(make: Callable[[], Any]) -> Callable[[_Machine, Any], None]:
-    return lambda machine, _: _push(machine, make())
+    return lambda machine, _: machine.stack.append(make())
 
 
 def _pop(machine: _Machine, _: Any) -> None:
@@ -261,7 +268,7 @@ def _extension(machine: _Machine, code: int) -> None:
 
 def _reduce(machine: _Machine, _: Any) -> None:
     args, function = machine.stack.pop(), machine.stack.pop()
-    _push(machine, Made(function, args, allocated=False))
+    machine.call(function, args)
 
 
 def _newobj(machine: _Machine, _: Any) -> None:
@@ -276,12 +283,12 @@ def _newobj_ex(machine: _Machine, _: Any) -> None:
 
 def _obj(machine: _Machine, _: Any) -> None:
     cls, *args = machine.since_mark()
-    _push(machine, Made(cls, tuple(args), allocated=False))
+    machine.call(cls, tuple(args))
 
 
 def _inst(machine: _Machine, pair: str) -> None:
     args = tuple(machine.since_mark())
-    _push(machine, Made(machine.name(*_pair(pair)), args, allocated=False))
+    machine.call(machine.name(*_pair(pair)), args)
 
 
 def _build(machine: _Machine, _: Any) -> None:
@@ -363,7 +370,7 @@ _DOES: dict[str, Callable[[_Machine, Any], None]] = {
     "NEWOBJ": _newobj,
     "NEWOBJ_EX": _newobj_ex,
     "PROTO": _protocol,
-    "FRAME": _nothing,
+    **dict.fromkeys(("FRAME", "STOP"), _nothing),
     "PERSID": _persistent,
     "BINPERSID": _binary_persistent,
 }

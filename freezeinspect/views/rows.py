@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence, Set
 from typing import NamedTuple
 
 from freezeinspect.folding import folded
-from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, UNSEEN, YES, Observed, Shape, Snapshot, Structure
+from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, YES, Observed, Shape, Snapshot, Structure
 from freezeinspect.verdicts import Verdicts
 
 MODE = {YES: "train", NO: "eval", MIXED: "mixed", ABSENT: "–", UNKNOWN: "?"}
@@ -86,7 +86,7 @@ def _class_name(structure: Structure, module: int) -> str:
     """Name a module's class; a state_dict knows none, and `?` stands where the tensors are not known either."""
     kind = structure.types[module]
     if kind is None:
-        return "?" if any(structure.tensors[i].name == UNSEEN for i in structure.own[module]) else ""
+        return "?" if any(structure.tensors[i].is_unseen for i in structure.own[module]) else ""
     return kind.rpartition(".")[2]
 
 
@@ -125,16 +125,16 @@ def _tensor_facts(snapshot: Snapshot, i: int) -> Hashable:
 
 def _parameters_below(structure: Structure, module: int) -> str:
     """Write how many elements the parameters of a subtree have; `≤` where some of them may be buffers."""
-    known = elements_below(structure, module)
-    if known is not None:
-        return quantity(known)
-    most = _elements(structure, _not_buffers(structure, module))
-    return "?" if most is None or _no_kind_is_missing(structure, module) else f"≤{quantity(most)}"
+    possible = _not_buffers(structure, module)
+    most = _elements(structure, possible)
+    mark = "" if most is None or _are_parameters(structure, possible) else "≤"
+    return f"{mark}{quantity(most)}"
 
 
 def elements_below(structure: Structure, module: int) -> int | None:
     """Count the elements of the parameters in a subtree, each tied one once; None where one is not known."""
-    return _elements(structure, _not_buffers(structure, module)) if _no_kind_is_missing(structure, module) else None
+    possible = _not_buffers(structure, module)
+    return _elements(structure, possible) if _are_parameters(structure, possible) else None
 
 
 def _not_buffers(structure: Structure, module: int) -> list[int]:
@@ -142,8 +142,8 @@ def _not_buffers(structure: Structure, module: int) -> list[int]:
     return [i for i in numbers if structure.tensors[i].kind != "buffer"]
 
 
-def _no_kind_is_missing(structure: Structure, module: int) -> bool:
-    return all(structure.tensors[i].kind == "parameter" for i in _not_buffers(structure, module))
+def _are_parameters(structure: Structure, tensors: Sequence[int]) -> bool:
+    return all(structure.tensors[i].kind == "parameter" for i in tensors)
 
 
 def _elements(structure: Structure, tensors: Sequence[int]) -> int | None:

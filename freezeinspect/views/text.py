@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from textwrap import fill
 
 from tabulate import tabulate
 
-from freezeinspect.state import ABSENT, NO, UNKNOWN, YES, Group, Observed, Optimizer, Snapshot, Source
-from freezeinspect.verdicts import Summary, Verdicts
+from freezeinspect.state import NO, UNKNOWN, YES, Group, Observed, Optimizer, Snapshot, Source
+from freezeinspect.verdicts import Summary, Verdicts, with_statistics
 from freezeinspect.views.rows import Row, quantity
 
 WIDTH = 80
@@ -127,14 +128,24 @@ def listing(rows: Sequence[Row]) -> str:
     return _plain(rows, "simple")
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Lay rows out as a Markdown table."""
-    return _plain(rows, "github")
+def markdown(rows: Sequence[Row], sentence: str, notes: Sequence[str]) -> str:
+    """Lay rows out as a Markdown table with the sentence; notes hold a file's names, so they are code."""
+    blocks = [f"```text\n{note.replace('```', '`` `')}\n```" for note in notes if note]
+    return "\n\n".join([_plain(rows, "github"), sentence, *blocks]) + "\n"
 
 
-def html_table(rows: Sequence[Row], sentence: str) -> str:
-    """Lay rows out as an HTML table with the sentence below."""
-    return f"{_plain(rows, 'html')}\n<p>{html.escape(sentence)}</p>"
+def html_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """Lay rows out as an HTML table with the notes below."""
+    said = "".join(f"\n<p>{html.escape(note).replace(chr(10), '<br>')}</p>" for note in notes if note)
+    return f"{_plain(rows, 'html')}{said}"
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break each line at spaces; a name longer than the width stays whole."""
+    return "\n".join(
+        fill(line, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=" " * line.startswith(" "))
+        for line in text.split("\n")
+    )
 
 
 def _plain(rows: Sequence[Row], style: str) -> str:
@@ -165,7 +176,7 @@ def _about_optimizer(optimizer: Optimizer) -> str:
 def _about_group(group: Group) -> str:
     lr = "lr unknown" if group.lr is None else f"lr {group.lr:g}"
     stepped = f"{group.with_state} of them stepped" if group.with_state else "none with a state"
-    return f"{lr}, {group.parameters} parameters, {stepped}"
+    return f"{lr}, {group.parameters} parameter{'s' * (group.parameters != 1)}, {stepped}"
 
 
 def warning(observed: Observed) -> str:
@@ -231,9 +242,9 @@ def _adapters(snapshot: Snapshot, training: Sequence[int]) -> str:
 
 
 def _about_stats(snapshot: Snapshot, verdicts: Verdicts, summary: Summary) -> str:
-    layers = [i for i, answer in enumerate(verdicts.stats) if answer is not ABSENT]
+    layers = with_statistics(snapshot)
     if not layers:
-        return ""
+        return "whether any running statistics will move is not known" if UNKNOWN in verdicts.stats else ""
     many = f"{len(layers)} {_family(snapshot, layers)}layer{'s' * (len(layers) > 1)}"
     if summary.stats_layers_moving is None:
         return f"whether the running statistics of {many} will move is not known"

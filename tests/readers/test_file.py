@@ -278,7 +278,7 @@ class TestWhatIsNoModel:
             (torch.zeros(2), "it holds one tensor"),
             ({"epoch": 3, "notes": [1]}, "it holds a dict with 'epoch', 'notes'"),
             ({}, "it holds an empty dict"),
-            ([1], "it holds a list"),
+            ([1], "it holds an object of type list"),
         ],
     )
     def test_in_a_torch_zip_is_said(self, value: Any, seen: str, tmp_path: Path) -> None:

@@ -380,6 +380,7 @@ def test_the_sentence_says_that_an_optimizer_misses_an_adapter() -> None:
 
 def test_the_sentence_ends_every_view() -> None:
     report = fi.inspect(Residual())
-    assert str(report).endswith(f"\n\n{report.sentence}")
+    assert " ".join(str(report).split("\n\n")[-1].splitlines()) == report.sentence
+    assert max(map(len, str(report).splitlines())) <= 80
     assert report.to_markdown().endswith(f"\n\n{report.sentence}\n")
     assert report._repr_html_().endswith(f"<p>{report.sentence}</p>")
