@@ -52,18 +52,20 @@ def classes(structure: Structure, facts: Sequence[Hashable]) -> list[int]:
     with the same module.
     """
     known: dict[Hashable, int] = {}
-    numbers, trees = [0] * len(structure), [0] * len(structure)  # with and without what is shared
+    numbers, trees = [0] * len(structure), [0] * len(structure)  # with and without what is shared with the outside
     sizes, links = [1] * len(structure), _links(structure)
     for i in range(len(structure) - 1, -1, -1):  # children come after their parent
         children = structure.children[i]
         sizes[i] += sum(sizes[child] for child in children)
-        for child in children:
-            links[i] += links[child]
+        open_ = [*links[i], *(link for child in children for link in links[child])]
+        closed = tuple((at - i, name, to - i) for at, name, to in open_ if i <= to < i + sizes[i])
         below = tuple((structure.names[child], trees[child]) for child in children)
-        trees[i] = known.setdefault((structure.types[i], facts[i], below), len(known))
-        inside = range(i, i + sizes[i])
-        shared = tuple((at - i, name, to in inside, to - i if to in inside else to) for at, name, to in links[i])
-        numbers[i] = known.setdefault((trees[i], shared), len(known))
+        trees[i] = known.setdefault((structure.types[i], facts[i], below, closed), len(known))
+        links[i] = [link for link in open_ if not i <= link[2] < i + sizes[i]]
+        outside = tuple((at - i, name, to) for at, name, to in links[i])
+        numbers[i] = known.setdefault((trees[i], outside), len(known))
+        for child in children:
+            links[child] = []
     return numbers
 
 

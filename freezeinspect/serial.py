@@ -42,21 +42,27 @@ class Record(NamedTuple):
 
 
 def dumps(snapshot: Snapshot, observed: Observed, source: Source, findings: Iterable[Finding] = ()) -> str:
-    """Write a record, and what is worked out from it, as JSON text."""
+    """Write a record, and what is worked out from it, as JSON text with a line for each module."""
     verdicts = judge(snapshot)
-    record = {
-        "schema": SCHEMA,
-        "source": asdict(source),
-        "summary": asdict(summarise(snapshot, verdicts)),
-        "modules": [_module(snapshot, observed, verdicts, i) for i in range(len(snapshot.structure))],
-        "optimizers": [
-            {"index": i, "type": kind, "groups": [group._asdict() for group in groups]}
-            for i, (kind, groups) in enumerate(snapshot.optimizers)
-        ],
-        "imports": list(observed.imports),
-        "findings": [asdict(finding) for finding in findings],
+    modules = ",\n  ".join(_text(_module(snapshot, observed, verdicts, i)) for i in range(len(snapshot.structure)))
+    optimizers = [
+        {"index": i, "type": kind, "groups": [group._asdict() for group in groups]}
+        for i, (kind, groups) in enumerate(snapshot.optimizers)
+    ]
+    parts = {
+        "schema": _text(SCHEMA),
+        "source": _text(asdict(source)),
+        "summary": _text(asdict(summarise(snapshot, verdicts))),
+        "modules": f"[\n  {modules}\n ]",
+        "optimizers": _text(optimizers),
+        "imports": _text(list(observed.imports)),
+        "findings": _text([asdict(finding) for finding in findings]),
     }
-    return json.dumps(record, indent=1, default=str, allow_nan=False)
+    return "{\n " + ",\n ".join(f'"{key}": {text}' for key, text in parts.items()) + "\n}"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, default=str, allow_nan=False)  # without an indent Python's own C code writes it
 
 
 def _module(snapshot: Snapshot, observed: Observed, verdicts: Any, i: int) -> dict[str, Any]:

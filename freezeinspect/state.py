@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 ALIAS_LIMIT = 32  # paths kept for one shared module, beyond the edges themselves
-ALIAS_TEXT = 2**24  # characters of such paths in all
+ALIAS_TEXT = 2**22  # characters of such paths in all
 UNSEEN = "?"  # the name that stands for all the tensors of a module that its source cannot list
 
 
@@ -143,6 +143,15 @@ class Structure:
         return tuple(map(tuple, table))
 
     @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Give the number after the last module below each one: in pre-order a subtree is a span."""
+        ends = list(range(1, len(self) + 1))
+        for child in range(len(self) - 1, 0, -1):
+            parent = self.parents[child]
+            ends[parent] = max(ends[parent], ends[child])
+        return tuple(ends)
+
+    @cached_property
     def own(self) -> tuple[tuple[int, ...], ...]:
         """Give the indexes of each module's own tensors."""
         table: list[list[int]] = [[] for _ in self.paths]
@@ -168,9 +177,13 @@ class Structure:
         """
         table: list[dict[str, None]] = [{} for _ in self.paths]
         queue, room = [], ALIAS_TEXT
+        known: dict[int, frozenset[int]] = {}
         for path, module in self.shared:
             table[module][path] = None
-            above = frozenset(self.ancestors(self._parent(path)))
+            holder = self._parent(path)
+            if holder not in known:
+                known[holder] = frozenset(self.ancestors(holder))
+            above = known[holder]
             if module not in above:
                 queue.append((path, module, above | {module}))
         for path, module, above in queue:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
-from freezeinspect.readers.limits import Unreadable
+from freezeinspect.readers.limits import LIMITS, Unreadable, cut
 from freezeinspect.readers.modules import is_module, mapping, metadata_of
 from freezeinspect.readers.optimizers import Saved, saved
 from freezeinspect.readers.standins import Global, Made
@@ -20,6 +20,7 @@ USUAL = (  # where checkpoints keep their model, the most usual first
 NESTING = 6  # levels of mappings and lists that are searched
 _NAMED = 8  # in a message
 _LOOKED_AT = 50
+LARGEST_KEY = 2**63  # a larger integer is nobody's key, and to write it out could fail
 
 
 class Chosen(NamedTuple):
@@ -44,7 +45,11 @@ def choose(value: Any, key: str | None = None) -> Chosen:
         seen = "an optimizer's state and no model" if search.optimizers else described(value)
         raise Unreadable(f"no module and no state_dict in it: it holds {seen}; save the model's state_dict")
     if key is not None and key not in found:
-        where = f"has no model under key {key!r}" if None not in found else f"is the model itself, with no key {key!r}"
+        where = (
+            f"has no model under key {cut(key)}"
+            if None not in found
+            else f"is the model itself, with no key {cut(key)}"
+        )
         raise Unreadable(f"it {where}; {_listed(found)}")
     chosen = key if key is not None else min((name for name in found if name is not None), key=_rank)
     others = tuple(name for name in found if name is not None and name != chosen)
@@ -52,7 +57,7 @@ def choose(value: Any, key: str | None = None) -> Chosen:
 
 
 def _listed(found: Iterable[str | None]) -> str:
-    names = [repr(name) for name in found if name is not None]
+    names = [cut(name) for name in found if name is not None]
     return f"it has one under {', '.join(names[:_NAMED])}" if names else "leave the key out"
 
 
@@ -92,7 +97,12 @@ class _Search:
 def _parts(value: Any) -> list[tuple[str, Any]]:
     """Give the parts of a mapping or list that may hold something, each with its key or place."""
     entries = dict(enumerate(value)) if type(value) in (list, tuple) else mapping(value) or {}
-    return [(str(name), part) for name, part in entries.items() if type(name) in (str, int) and _holds(part)]
+    return [(str(name), part) for name, part in entries.items() if _is_key(name) and _holds(part)]
+
+
+def _is_key(name: Any) -> bool:
+    """Tell a name that may be said: a long one, joined to those of many parts, would fill the memory."""
+    return len(name) <= LIMITS.name_length if type(name) is str else type(name) is int and abs(name) < LARGEST_KEY
 
 
 def _holds(value: Any) -> bool:
@@ -123,8 +133,8 @@ def described(value: Any) -> str:
     if looks_like_tensor(value):
         return "one tensor"
     if entries is not None:
-        keys = ", ".join(repr(key) if type(key) in (str, int) else type(key).__name__ for key in list(entries)[:_NAMED])
+        keys = ", ".join(cut(key) if _is_key(key) else type(key).__name__ for key in list(entries)[:_NAMED])
         return f"a dict with {keys}" if entries else "an empty dict"
     if type(value) is Made:
-        return f"an object that {value.of} would build" if type(value.of) is Global else "an object"
-    return f"the name {value}" if type(value) is Global else f"an object of type {type(value).__name__}"
+        return f"an object that {cut(value.of)} would build" if type(value.of) is Global else "an object"
+    return f"the name {cut(value)}" if type(value) is Global else f"an object of type {type(value).__name__}"

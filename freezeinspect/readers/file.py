@@ -13,7 +13,7 @@ from typing import BinaryIO
 from freezeinspect.readers import imports, modules, statedicts
 from freezeinspect.readers.archive import START, pickle_in
 from freezeinspect.readers.checkpoints import Chosen, choose
-from freezeinspect.readers.limits import LIMITS, Unreadable, past
+from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
 from freezeinspect.readers.stored import ordered, snapshot
 from freezeinspect.readers.unpickle import unpickle
@@ -74,12 +74,13 @@ def _content(chosen: Chosen, tree: modules.Tree | None) -> str:
     """Say what was read, under which key, what else is there, and what could not be read."""
     said = ["a pickled module" if tree else "a state_dict"]
     if chosen.key is not None:
-        said.append(f" under {chosen.key!r}")
+        said.append(f" under {cut(chosen.key)}")
     if chosen.others:
-        said.append(f" (also there: {', '.join(map(repr, chosen.others))}; --key chooses)")
+        others = [*map(cut, chosen.others[:_NAMED]), *["…"] * (len(chosen.others) > _NAMED)]
+        said.append(f" (also there: {', '.join(others)}; --key chooses)")
     unread = tree.unread if tree else []
     if unread:
-        named = ", ".join(f"{path or 'the root'} ({why})" for path, why in unread[:_NAMED])
+        named = ", ".join(f"{path[:SHOWN] or 'the root'} ({why[: 2 * SHOWN]})" for path, why in unread[:_NAMED])
         more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
         said.append(f"; not told without running it: {named}{more}")
     return "".join(said)

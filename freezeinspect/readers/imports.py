@@ -21,7 +21,7 @@ torch.channels_last torch.preserve_format"""
 EXPECTED = REBUILDS | WRAPPERS.keys() | set(_PLAIN.split())
 _DTYPE = re.compile(r"torch\.(bool|b?float\d\w*|q?u?int\d\w*|complex\d+|bits\w+)")
 _HOLD_DATA = frozenset(  # parts of the standard library
-    "_codecs array collections datetime decimal enum fractions numbers pathlib re string typing uuid".split()
+    "_codecs argparse array collections datetime decimal enum fractions numbers pathlib re string typing uuid".split()
 )
 
 

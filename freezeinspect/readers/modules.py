@@ -7,7 +7,7 @@ from typing import Any
 
 from freezeinspect.readers.flags import FLAGS, MISSING, NOT_SEEN, STRAY_ON_MODULE, Flags, meaning, stray_names
 from freezeinspect.readers.limits import LIMITS, Unreadable
-from freezeinspect.readers.standins import Global, Made
+from freezeinspect.readers.standins import Global, Made, name_of
 from freezeinspect.readers.stored import Modules, Stored, check
 from freezeinspect.readers.tensors import Rebuilt, rebuilt
 from freezeinspect.state import UNSEEN
@@ -15,6 +15,7 @@ from freezeinspect.walk import WRAPPERS
 
 HOLDS = ("_modules", "_parameters", "_buffers")
 GRAPH_MODULE = "torch.fx.graph_module.GraphModule.__new__.<locals>.GraphModuleImpl"
+_MAPPINGS = ("collections.OrderedDict", "builtins.dict", "collections.defaultdict")
 _GRAPH = ("torch.fx.graph_module.reduce_graph_module", "torch.fx.graph_module.reduce_package_graph_module")
 _COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
 _ALLOCATE = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
@@ -23,21 +24,35 @@ _QUANTISED = "torch.ao.nn.quantized.modules.conv."
 
 
 def mapping(value: Any) -> dict[Any, Any] | None:
-    """Give a dict, or what stands for an OrderedDict or another subclass, as a dict; None for anything else."""
+    """Give a dict, or what stands for an OrderedDict or another subclass, as a dict; None for anything else.
+
+    A call with arguments is none: a list of pairs among them would be entries that are not told. Nor is a module.
+    """
     if type(value) is dict:
         return value
-    if type(value) is not Made or type(value.of) is not Global:
+    if type(value) is not Made or type(value.of) is not Global or _has_a_modules_state(value):
+        return None
+    kind = name_of(value.of)
+    if value.args != () and not (kind == "collections.defaultdict" and _is_a_factory(value.args)):
         return None
     if value.entries is not None:
         return value.entries
-    return {} if str(value.of) in ("collections.OrderedDict", "builtins.dict", "collections.defaultdict") else None
+    return {} if kind in _MAPPINGS else None
+
+
+def _has_a_modules_state(value: Made) -> bool:
+    return any(type(state) is dict and "_modules" in state for state in value.states or ())
+
+
+def _is_a_factory(args: Any) -> bool:
+    return type(args) is tuple and len(args) == 1 and type(args[0]) in (Global, type(None))
 
 
 def class_of(value: Made) -> Global | None:
     """Give the class that would be allocated; None where a function would be called, for who knows what it gives."""
-    if value.allocated or str(value.of) == _COMPILED:
+    if value.allocated or name_of(value.of) == _COMPILED:
         return value.of if type(value.of) is Global else None
-    if str(value.of) in _ALLOCATE and type(value.args) is tuple and value.args:
+    if name_of(value.of) in _ALLOCATE and type(value.args) is tuple and value.args:
         return value.args[0] if type(value.args[0]) is Global else None
     return None
 
@@ -60,7 +75,7 @@ def attributes(value: Any) -> dict[Any, Any] | None:
 
 def _states(value: Made) -> list[Any]:
     """Give the states that make up a module's attributes; some kinds keep them elsewhere, or in another form."""
-    kind = str(value.of)
+    kind = name_of(value.of)
     first = value.args[0] if type(value.args) is tuple and value.args else None
     if kind in _GRAPH:
         return [first]
@@ -90,7 +105,7 @@ class Module:
         self.type: str | None = None
         if type(value) is Made:
             cls = class_of(value)
-            self.type = GRAPH_MODULE if str(value.of) in _GRAPH else str(cls) if cls else None
+            self.type = GRAPH_MODULE if name_of(value.of) in _GRAPH else name_of(cls) or None
 
     def held(self, kind: str) -> dict[str, Any]:
         """Give what it holds in `_modules`, `_parameters` or `_buffers`, without the Nones. Raises Unreadable."""
@@ -124,8 +139,8 @@ class Module:
         if self.attributes is not None and self.type is not None:
             return ""
         what = "an object" if self.attributes is None else "a module"
-        made = self.value.of if type(self.value) is Made else type(self.value).__name__
-        return f"{what} that {made} would build" if type(made) is Global else f"{what} of no known class"
+        made = name_of(self.value.of) if type(self.value) is Made else ""
+        return f"{what} that {made} would build" if made else f"{what} of no known class"
 
 
 def walk(root: Any) -> Iterator[tuple[str, Module | int]]:
@@ -139,31 +154,38 @@ def walk(root: Any) -> Iterator[tuple[str, Module | int]]:
     entries = 0
     while stack:
         path, value, depth = stack.pop()
-        if id(value) not in opened:
-            opened[id(value)] = _unwrapped(Module(value))
-        module = opened[id(value)]
+        module = _unwrapped(value, opened)
+        entries += module.entries
+        check(path, max(depth, path.count(".")), len(visited), entries)
         if id(module.value) in visited:
             yield path, visited[id(module.value)]
             continue
         visited[id(module.value)] = len(visited)
-        entries += module.entries
-        check(path, depth, len(visited), entries)
         yield path, module
         prefix = f"{path}." if path else ""
         below = module.held("_modules").items()
         stack += [(prefix + name, child, depth + 1) for name, child in reversed(below)]
 
 
-def _unwrapped(module: Module) -> Module:
-    for _ in range(LIMITS.tree_depth):
-        attribute = WRAPPERS.get(module.type or "") or _wrapped_at(module)
-        inner = module.held("_modules").get(attribute) if attribute else None
+def _unwrapped(value: Any, opened: dict[int, Module]) -> Module:
+    """Open a value, or the module within the wrappers that it is; each is opened once."""
+    passed: list[int] = []
+    around: tuple[str, ...] = ()
+    while id(value) not in opened and len(passed) < LIMITS.tree_depth:
+        module = opened[id(value)] = Module(value)
+        passed.append(id(value))
+        held = mapping((module.attributes or {}).get("_modules")) or {}
+        inner = held.get(WRAPPERS.get(module.type or "") or _wrapped_at(module, held))
         if inner is None:
-            return module
-        around = (*module.around, module.type or "")
-        module = Module(inner)
-        module.around = around
-    raise Unreadable(f"more than {LIMITS.tree_depth} wrappers around one module, which is the limit")
+            break
+        around, value = (*around, module.type or ""), inner
+        del opened[id(module.value)]
+    if id(value) not in opened or id(value) in passed[:-1]:
+        raise Unreadable(f"a wrapper within itself, or more than {LIMITS.tree_depth} of them around one module")
+    found = opened[id(value)]
+    found.around += around
+    opened |= dict.fromkeys(passed, found)
+    return found
 
 
 class Tree:
@@ -196,10 +218,12 @@ class Tree:
                 self.tensors.append(Stored(here, name, kind, rebuilt(value) or Rebuilt(), id(value)))
 
 
-def _wrapped_at(module: Module) -> str | None:
+def _wrapped_at(module: Module, held: dict[Any, Any]) -> str | None:
     """Tell a subclass of a wrapper by what only wrappers have beside their one module."""
-    marks = {*(module.attributes or ()), *module.held("_buffers")}
-    return "module" if list(module.held("_modules")) == ["module"] and marks & {"n_averaged", "device_ids"} else None
+    if len(held) != 1 or module.attributes is None:
+        return None
+    buffers = mapping(module.attributes.get("_buffers")) or {}
+    return "module" if "n_averaged" in buffers or "device_ids" in module.attributes else None
 
 
 def metadata_of(value: Any) -> list[Any]:

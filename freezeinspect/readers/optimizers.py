@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from freezeinspect.readers.flags import number
 from freezeinspect.readers.limits import LIMITS, past
 from freezeinspect.readers.modules import class_of, mapping
-from freezeinspect.readers.standins import Made
+from freezeinspect.readers.standins import Made, name_of
 from freezeinspect.readers.statedicts import as_written
 from freezeinspect.readers.tensors import rebuilt
 from freezeinspect.state import ABSENT, NO, UNKNOWN, YES, Answer, Group, Optimizer, Snapshot
@@ -35,11 +35,13 @@ def saved(value: Any) -> Saved | None:
     listed = (entries or {}).get("param_groups")
     if type(listed) is not list:
         return None
+    if len(listed) > LIMITS.groups:
+        raise past("groups", f"an optimizer has {len(listed):,} groups")
     groups = [group for group in map(mapping, listed) if group is not None and type(group.get("params")) is list]
     state = mapping((entries or {}).get("state")) or {}
     if (count := sum(len(group["params"]) for group in groups)) > LIMITS.entries:
         raise past("entries", f"an optimizer has {count:,} parameters")
-    return Saved(str(kind) if kind else None, state, groups) if len(groups) == len(listed) else None
+    return Saved(name_of(kind) or None, state, groups) if len(groups) == len(listed) else None
 
 
 class _Places(NamedTuple):

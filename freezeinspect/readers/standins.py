@@ -49,3 +49,8 @@ class Composite:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+def name_of(value: Any) -> str:
+    """Name a class or function; nothing else has a name, and writing it out could take for ever."""
+    return f"{value.module}.{value.name}" if type(value) is Global else ""

@@ -71,18 +71,14 @@ def _tree(paths: Iterable[str]) -> dict[str, dict[str, None]]:
     children: dict[str, dict[str, None]] = {"": {}}
     for path in paths:
         check(path, path.count("."), len(children), 0)
-        for above, here in _edges(path):
-            children.setdefault(above, {})[here] = None
-            children.setdefault(here, {})
+        missing = []
+        while path not in children:
+            missing.append(path)
+            path = path.rpartition(".")[0]
+        for here in reversed(missing):
+            children[here.rpartition(".")[0]][here] = None
+            children[here] = {}
     return children
-
-
-def _edges(path: str) -> Iterator[tuple[str, str]]:
-    """Give each module on the way up from a path, with the one that holds it."""
-    while path:
-        above = path.rpartition(".")[0]
-        yield above, path
-        path = above
 
 
 def _pre_order(children: dict[str, dict[str, None]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from freezeinspect.readers.flags import answer
-from freezeinspect.readers.standins import Global, Made, Persistent
+from freezeinspect.readers.standins import Global, Made, Persistent, name_of
 from freezeinspect.state import UNKNOWN, Answer
 
 NESTING = 20  # rebuilds within rebuilds: torch makes three
@@ -50,21 +50,21 @@ class Rebuilt(NamedTuple):
 
 def rebuilt(value: Any, nesting: int = NESTING) -> Rebuilt | None:
     """Read what would be rebuilt as a tensor; None where it is no tensor that torch knows how to rebuild."""
-    if type(value) is not Made or type(value.of) is not Global or not nesting:
+    if type(value) is not Made or not nesting:
         return None
-    read = _READERS.get(str(value.of))
+    read = _READERS.get(name_of(value.of))
     if read is None or type(value.args) is not tuple:
         return None
     try:
         found = read(nesting - 1, *value.args)
-    except (TypeError, ValueError, IndexError):  # torch would fail on these arguments
+    except (TypeError, ValueError, IndexError, KeyError):  # torch would fail on these arguments
         return None
     return found and (found._replace(attributes=_attributes(value.states)) if value.states else found)
 
 
 def looks_like_tensor(value: Any) -> bool:
     """Tell whether a value would be rebuilt as a tensor, without reading its arguments."""
-    return type(value) is Made and type(value.of) is Global and str(value.of) in REBUILDS
+    return type(value) is Made and name_of(value.of) in REBUILDS
 
 
 def _attributes(states: Iterable[Any]) -> Mapping[Any, Any]:
@@ -103,7 +103,7 @@ def _of_type(nesting: int, function: Any, kind: Any, args: Any, state: Any) -> R
     if inner is None:
         return None
     parts = state if type(state) is tuple else (state,)
-    is_parameter = inner.is_parameter or str(kind) == "torch.nn.parameter.Parameter"
+    is_parameter = inner.is_parameter or name_of(kind) == "torch.nn.parameter.Parameter"
     return inner._replace(is_parameter=is_parameter, attributes=_attributes(parts[:2]))
 
 
@@ -167,7 +167,7 @@ REBUILDS = frozenset(_READERS)
 
 def _shape(size: Any) -> tuple[int, ...] | None:
     """Read a size; None for what is no size of a tensor."""
-    if type(size) is Made and str(size.of) == "torch.Size" and type(size.args) is tuple:
+    if type(size) is Made and name_of(size.of) == "torch.Size" and type(size.args) is tuple:
         (size,) = size.args
     sizes = _integers(size)
     elements = prod(max(one, 1) for one in sizes or ())

@@ -18,7 +18,7 @@ from itertools import islice
 from pickletools import genops
 from typing import Any
 
-from freezeinspect.readers.limits import LIMITS, Limits, Unreadable
+from freezeinspect.readers.limits import LIMITS, Limits, Unreadable, cut
 from freezeinspect.readers.standins import Composite, Global, Made, Persistent
 
 
@@ -108,6 +108,10 @@ class _Machine:
             raise _Refused(f"a class's name must be text, not {type(name).__name__} in {type(module).__name__}")
         if self.protocol < 3:
             module, name = NAME_MAPPING.get((module, name)) or (IMPORT_MAPPING.get(module, module), name)
+        if len(module) + len(name) > self.limits.name_length:
+            raise _Refused(f"a class's name with more than {self.limits.name_length:,} characters, which is the limit")
+        if len(self.globals) == self.limits.classes:
+            raise _Refused(f"more than {self.limits.classes:,} classes and functions, which is the limit")
         return self.globals.setdefault((module, name), Global(module, name))
 
 
@@ -184,13 +188,9 @@ def _dict(machine: _Machine, _: Any) -> None:
 
 
 def _frozenset(machine: _Machine, _: Any) -> None:
-    _push(machine, _collection("frozenset", machine.since_mark()))
-
-
-def _collection(name: str, items: list[Any]) -> Made:
-    made = Made(Global("builtins", name), (), allocated=False)
-    made.items = items
-    return made
+    made = Made(_FROZENSET, (), allocated=False)
+    made.items = machine.since_mark()
+    _push(machine, made)
 
 
 def _append(machine: _Machine, _: Any) -> None:
@@ -237,11 +237,12 @@ def _set(target: Any, pairs: list[Any]) -> None:
         target[key if type(key) in _PLAIN else Composite(key)] = value
 
 
+_SET, _FROZENSET = Global("builtins", "set"), Global("builtins", "frozenset")
 _PLAIN = frozenset((str, int, float, bool, bytes, type(None), Global, Made))  # hashed in no time; the last by identity
 
 
 def _kind(value: Any) -> str:
-    return f"{value}" if type(value) is Global else f"a {type(value).__name__.lower()}"
+    return cut(value) if type(value) is Global else f"a {type(value).__name__.lower()}"
 
 
 def _global(machine: _Machine, pair: str) -> None:
@@ -252,7 +253,7 @@ def _pair(text: str) -> list[str]:
     """Part what genops joins by a space."""
     pair = text.split(" ")
     if len(pair) != 2:
-        raise _Refused(f"a class's name with a space: {text[:80]!r}")
+        raise _Refused(f"a class's name with a space: {cut(text)}")
     return pair
 
 
@@ -303,6 +304,8 @@ def _build(machine: _Machine, _: Any) -> None:
         state = dict(state)
     if target.states is None:
         target.states = []
+    if len(target.states) == machine.limits.states:
+        raise _Refused(f"gives one object more than {machine.limits.states} states, which is the limit")
     target.states.append(state)
 
 
@@ -345,7 +348,7 @@ _DOES: dict[str, Callable[[_Machine, Any], None]] = {
     "EMPTY_LIST": _pushing(list),
     "EMPTY_TUPLE": _pushing(tuple),
     "EMPTY_DICT": _pushing(dict),
-    "EMPTY_SET": _pushing(lambda: _collection("set", [])),
+    "EMPTY_SET": _pushing(lambda: Made(_SET, (), allocated=False)),
     "APPEND": _append,
     "LIST": _list,
     "TUPLE": _tuple,

@@ -6,7 +6,7 @@ import pandas as pd
 
 from freezeinspect.state import Shape, Snapshot
 from freezeinspect.verdicts import Verdicts
-from freezeinspect.views.rows import elements_below
+from freezeinspect.views.totals import Totals
 
 FLAGS = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "dropout")
 DERIVED = ("requires_grad", "weights_move", "stats_move", "normalises_with")
@@ -18,7 +18,9 @@ def frame(snapshot: Snapshot, verdicts: Verdicts, shapes: dict[str, Shape] | Non
     columns: dict[str, object] = {"type": structure.types}
     columns |= {flag: _words(getattr(snapshot, flag)) for flag in FLAGS}
     columns |= {name: _words(getattr(verdicts, name)) for name in DERIVED}
-    columns["parameters"] = pd.array([elements_below(structure, i) for i in range(len(structure))], dtype="Int64")
+    totals = Totals(structure)
+    counts = [totals.below(i) for i in range(len(structure))]
+    columns["parameters"] = pd.array([count.elements if count.sure else None for count in counts], dtype="Int64")
     if shapes is not None:
         found = [shapes.get(path) for path in structure.paths]
         columns["output_shape"] = [shape and shape.output for shape in found]

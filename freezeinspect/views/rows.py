@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence, Set
+from collections.abc import Hashable, Set
 from typing import NamedTuple
 
 from freezeinspect.folding import folded
 from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, YES, Observed, Shape, Snapshot, Structure
 from freezeinspect.verdicts import Verdicts
+from freezeinspect.views.totals import Count, Totals, groups_below
 
 MODE = {YES: "train", NO: "eval", MIXED: "mixed", ABSENT: "–", UNKNOWN: "?"}
 MOVES = {YES: "move", NO: "still", MIXED: "mixed", ABSENT: "–", UNKNOWN: "?"}
@@ -53,6 +54,7 @@ def rows(
         (own, shapes.get(path), i in shown)
         for i, (own, path) in enumerate(zip(_facts(snapshot, observed), structure.paths, strict=True))
     ]
+    totals, groups = Totals(structure), groups_below(snapshot)
     made = []
     for line in folded(structure, facts, depth, fold):
         i = line.modules[0]
@@ -66,12 +68,12 @@ def rows(
                 pattern=line.pattern,
                 times=len(line.modules),
                 type=_class_name(structure, i),
-                params=_parameters_below(structure, i),
+                params=_parameters(totals.below(i)),
                 mode=MODE[snapshot.training[i]],
                 trainable=WORD[snapshot.trainable[i]],
                 bn_freeze=WORD[snapshot.bn_freeze[i]],
                 requires_grad=WORD[verdicts.requires_grad[i]],
-                group=_groups_below(snapshot, i),
+                group=_group(groups[i]),
                 weights=MOVES[verdicts.weights_move[i]],
                 stats=MOVES[verdicts.stats_move[i]],
                 norm={"none": "", "unknown": "?"}.get(verdicts.normalises_with[i], verdicts.normalises_with[i]),
@@ -123,47 +125,16 @@ def _tensor_facts(snapshot: Snapshot, i: int) -> Hashable:
     )
 
 
-def _parameters_below(structure: Structure, module: int) -> str:
+def _parameters(count: Count) -> str:
     """Write how many elements the parameters of a subtree have; `≤` where some of them may be buffers."""
-    possible = _not_buffers(structure, module)
-    most = _elements(structure, possible)
-    mark = "" if most is None or _are_parameters(structure, possible) else "≤"
-    return f"{mark}{quantity(most)}"
+    return f"{'' if count.sure or count.elements is None else '≤'}{quantity(count.elements)}"
 
 
-def elements_below(structure: Structure, module: int) -> int | None:
-    """Count the elements of the parameters in a subtree, each tied one once; None where one is not known."""
-    possible = _not_buffers(structure, module)
-    return _elements(structure, possible) if _are_parameters(structure, possible) else None
-
-
-def _not_buffers(structure: Structure, module: int) -> list[int]:
-    numbers = (i for below in structure.subtree(module) for i in structure.own[below])
-    return [i for i in numbers if structure.tensors[i].kind != "buffer"]
-
-
-def _are_parameters(structure: Structure, tensors: Sequence[int]) -> bool:
-    return all(structure.tensors[i].kind == "parameter" for i in tensors)
-
-
-def _elements(structure: Structure, tensors: Sequence[int]) -> int | None:
-    """Count the elements of some tensors, each tied one once; None where one is not known."""
-    firsts = {structure.tensors[i].tie: i for i in reversed(tensors)}
-    sizes = [one.elements for i in tensors if (one := structure.tensors[i]).tie is None or firsts[one.tie] == i]
-    return None if None in sizes else sum(size for size in sizes if size is not None)
-
-
-def _groups_below(snapshot: Snapshot, module: int) -> str:
+def _group(held: Set[tuple[int, ...] | None]) -> str:
     """Name the optimizer groups of a subtree's parameters; a dash among them stands for one in no group."""
-    if not snapshot.groups:
-        return ""
-    structure = snapshot.structure
-    numbers = [i for below in structure.subtree(module) for i in structure.own[below]]
-    held = {snapshot.groups[i] for i in numbers if structure.tensors[i].kind != "buffer"}
-    found = {groups or (-1,) for groups in held if groups is not None}
-    if len(found) < len(held):
+    if None in held:
         return "?"
-    return _spans(sorted({group for groups in found for group in groups}))
+    return _spans(sorted({group for groups in held for group in groups or (-1,)}))
 
 
 def _spans(groups: list[int]) -> str:

@@ -32,7 +32,9 @@ HEADINGS = {"shape": "output shape", "mult_adds": "mult-adds", "stats": "running
 OPTIONAL = ("shape", "mult_adds", "trainable", "bn_freeze", "group", "norm")  # shown where they say something
 GIVE_WAY = ("params", "norm", "mult_adds")  # in this order, where the width does not do
 ROOT = "(root)"
+LINES = 5_000  # of a tree: nobody reads more
 IMPORTS = 12  # lines of them
+GROUPS = 8  # of an optimizer, in its line
 IMPORTING = (
     "Nothing of it was run. torch.load(weights_only=False) would import, beyond what\n"
     "torch itself writes and the model's classes:"
@@ -44,10 +46,16 @@ ADAPTERS = ("lora_", "adapter", "ia3_", "prompt_", "prefix_", "oft_", "vera_", "
 
 def tree(rows: Sequence[Row], width: int = WIDTH, colour: bool = False) -> str:
     """Lay rows out as an indented table no wider than `width` characters, where its columns allow."""
+    rows, rest = rows[:LINES], rows[LINES:]
     columns = _fitting(rows, width)
     room = width - sum(_widths(rows, columns))
     cells = [[_label(row, room), *(_cell(row, column, colour) for column in columns)] for row in rows]
-    return table(["module", *(COLUMNS[column] for column in columns)], cells, right=("params", "mult-\nadds"))
+    drawn = table(["module", *(COLUMNS[column] for column in columns)], cells, right=("params", "mult-\nadds"))
+    return drawn + _more(rest)
+
+
+def _more(rest: Sequence[Row]) -> str:
+    return f"\n\n… and {len(rest):,} more lines: show fewer levels, or a part of it" if rest else ""
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
@@ -150,12 +158,13 @@ def wrapped(text: str, width: int) -> str:
 
 def _plain(rows: Sequence[Row], style: str) -> str:
     columns = _saying(rows)
+    rows, rest = rows[:LINES], rows[LINES:]
     names = [(visible(row.pattern) or ROOT, str(row.times), visible(row.type)) for row in rows]
     cells = [[*name, *(getattr(row, c) for c in columns)] for name, row in zip(names, rows, strict=True)]
     if style == "github":
         cells = [[cell.replace("|", "\\|") for cell in line] for line in cells]
     headers = ["module", "count", "type", *(HEADINGS.get(c, c) for c in columns)]
-    return tabulate(cells, headers, style, disable_numparse=True)
+    return tabulate(cells, headers, style, disable_numparse=True) + _more(rest)
 
 
 def about(source: Source) -> str:
@@ -170,7 +179,10 @@ def about_optimizers(snapshot: Snapshot, source: Source) -> str:
 
 def _about_optimizer(optimizer: Optimizer) -> str:
     kind = (optimizer.type or "").rpartition(".")[2]
-    return visible(f"Optimizer {kind}".rstrip() + ": " + "; ".join(map(_about_group, optimizer.groups)) + ".")
+    groups = [*map(_about_group, optimizer.groups[:GROUPS])]
+    if more := len(optimizer.groups) - len(groups):
+        groups.append(f"and {more} more groups")
+    return visible(f"Optimizer {kind}".rstrip() + ": " + "; ".join(groups) + ".")
 
 
 def _about_group(group: Group) -> str:
@@ -183,7 +195,7 @@ def warning(observed: Observed) -> str:
     """Name what loading the file would import; empty where it is nothing out of the ordinary."""
     if not observed.imports:
         return ""
-    names = [f"  {visible(name)}" for name in observed.imports[:IMPORTS]]
+    names = [f"  {visible(_cut(name, WIDTH))}" for name in observed.imports[:IMPORTS]]
     more = len(observed.imports) - len(names)
     return "\n".join([IMPORTING, *names, *([f"  and {more} more"] if more else [])])
 

@@ -69,10 +69,10 @@ def test_a_key_chooses(tmp_path: Path) -> None:
         (NET, "model", "it is the model itself, with no key 'model'; leave the key out"),
         (torch.optim.SGD(NET.parameters()).state_dict(), None, "an optimizer's state and no model"),
         ({"optimizer": torch.optim.SGD(NET.parameters()).state_dict()}, None, "an optimizer's state and no model"),
-        ({0: torch.ones(1)}, None, "it holds a dict with 0"),
+        ({0: torch.ones(1)}, None, "it holds a dict with '0'"),
         (3, None, "it holds an object of type int"),
-        (torch.float32, None, "it holds the name torch.float32"),
-        (torch.device("cpu"), None, "it holds an object that torch.device would build"),
+        (torch.float32, None, "it holds the name 'torch.float32'"),
+        (torch.device("cpu"), None, "it holds an object that 'torch.device' would build"),
     ],
 )
 def test_what_is_not_there_is_said(value: Any, key: str | None, said: str, tmp_path: Path) -> None:
