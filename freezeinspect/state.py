@@ -176,23 +176,24 @@ class Structure:
         Every edge is kept; paths that only follow from an edge higher up are kept to ALIAS_LIMIT a module.
         """
         table: list[dict[str, None]] = [{} for _ in self.paths]
-        queue, room = [], ALIAS_TEXT
-        known: dict[int, frozenset[int]] = {}
+        queue: list[tuple[str, int, frozenset[int], tuple[int, ...]]] = []
+        room = ALIAS_TEXT
+        above: dict[int, frozenset[int]] = {}  # of a holder, shared by its edges
         for path, module in self.shared:
             table[module][path] = None
             holder = self._parent(path)
-            if holder not in known:
-                known[holder] = frozenset(self.ancestors(holder))
-            above = known[holder]
-            if module not in above:
-                queue.append((path, module, above | {module}))
-        for path, module, above in queue:
+            if holder not in above:
+                above[holder] = frozenset(self.ancestors(holder))
+            if module not in above[holder]:
+                queue.append((path, module, above[holder], (module,)))
+        for path, module, higher, passed in queue:
             for name, child in self._edges(module):
                 alias = f"{path}.{name}"
-                if child not in above and alias not in table[child] and len(table[child]) < ALIAS_LIMIT and room > 0:
+                known = child in higher or child in passed or alias in table[child]
+                if not known and len(table[child]) < ALIAS_LIMIT and room > 0:
                     table[child][alias] = None
                     room -= len(alias)
-                    queue.append((alias, child, above | {child}))
+                    queue.append((alias, child, higher, (*passed, child)))
         return tuple(map(tuple, table))
 
     def _edges(self, module: int) -> list[tuple[str, int]]:

@@ -21,8 +21,9 @@ class Limits:
     members: int = 150_000  # of a zip
     name_length: int = 1_000  # characters of a member's, a class's or a key's name, and of a module's whole path
     tree_depth: int = 200  # modules within modules, and dots in a path
-    modules: int = 100_000
-    entries: int = 200_000  # names of modules, parameters and buffers, counted under each module that holds them
+    modules: int = 70_000
+    text: int = 16 * MIB  # characters of all their paths
+    entries: int = 120_000  # names of modules, parameters and buffers, counted under each module that holds them
     groups: int = 10_000  # of all optimizers
     piped_bytes: int = 64 * 1024 * MIB  # that standard input may write to a temporary file
 

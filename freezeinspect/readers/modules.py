@@ -8,7 +8,7 @@ from typing import Any
 from freezeinspect.readers.flags import FLAGS, MISSING, NOT_SEEN, STRAY_ON_MODULE, Flags, meaning, stray_names
 from freezeinspect.readers.limits import LIMITS, Unreadable
 from freezeinspect.readers.standins import Global, Made, name_of
-from freezeinspect.readers.stored import Modules, Stored, check
+from freezeinspect.readers.stored import Budget, Modules, Stored
 from freezeinspect.readers.tensors import Rebuilt, rebuilt
 from freezeinspect.state import UNSEEN
 from freezeinspect.walk import WRAPPERS
@@ -151,12 +151,11 @@ def walk(root: Any) -> Iterator[tuple[str, Module | int]]:
     opened: dict[int, Module] = {}
     visited: dict[int, int] = {}
     stack: list[tuple[str, Any, int]] = [("", root, 0)]
-    entries = 0
+    budget = Budget()
     while stack:
         path, value, depth = stack.pop()
         module = _unwrapped(value, opened)
-        entries += module.entries
-        check(path, max(depth, path.count(".")), len(visited), entries)
+        budget.spend(path, depth, module.entries)
         if id(module.value) in visited:
             yield path, visited[id(module.value)]
             continue

@@ -7,7 +7,7 @@ from typing import Any
 
 from freezeinspect.readers.flags import NOT_SEEN
 from freezeinspect.readers.limits import LIMITS, Unreadable, past
-from freezeinspect.readers.stored import Modules, Stored, check
+from freezeinspect.readers.stored import Budget, Modules, Stored
 from freezeinspect.readers.tensors import Rebuilt, rebuilt
 from freezeinspect.state import NO, UNKNOWN, UNSEEN
 
@@ -31,7 +31,6 @@ def read(entries: dict[Any, Any], metadata: Iterable[Any] = ()) -> tuple[Modules
     stored = []
     for full, (identity, one) in zip(names, found.values(), strict=True):
         owner, _, name = full.rpartition(".")
-        check(full, 0, len(paths), len(names))
         stored.append(Stored(index[owner], name, "parameter" if one.is_parameter else "unknown", _known(one), identity))
     if stored and not listed and all(one.kind == "parameter" for one in stored):  # named_parameters() has no buffers
         stored += [Stored(i, UNSEEN, "buffer", Rebuilt(), (UNSEEN, i)) for i in range(len(paths))]
@@ -69,13 +68,14 @@ def as_written(name: str) -> str:
 def _tree(paths: Iterable[str]) -> dict[str, dict[str, None]]:
     """Map each module to its children, in the order in which they came."""
     children: dict[str, dict[str, None]] = {"": {}}
-    for path in paths:
-        check(path, path.count("."), len(children), 0)
+    budget = Budget()
+    for path in dict.fromkeys(paths):
         missing = []
         while path not in children:
             missing.append(path)
             path = path.rpartition(".")[0]
         for here in reversed(missing):
+            budget.spend(here, 0, 0)
             children[here.rpartition(".")[0]][here] = None
             children[here] = {}
     return children

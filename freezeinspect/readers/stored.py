@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from freezeinspect.readers.flags import STRAY_ON_PARAMETER, Flags, stray_names, ties
-from freezeinspect.readers.limits import LIMITS, past
+from freezeinspect.readers.limits import LIMITS, cut, past
 from freezeinspect.readers.tensors import Rebuilt
 from freezeinspect.state import ABSENT, Snapshot, Structure
 
@@ -66,13 +66,23 @@ def snapshot(modules: Modules, tensors: Sequence[Stored]) -> Snapshot:
     )
 
 
-def check(path: str, depth: int, modules: int, entries: int) -> None:
-    """Keep a tree within its limits. Raises Unreadable."""
-    if depth > LIMITS.tree_depth:
-        raise past("tree_depth", f"modules are nested {depth:,} deep")
-    if len(path) > LIMITS.name_length:
-        raise past("name_length", f"the path {path[:60]!r}… has {len(path):,} characters")
-    if modules > LIMITS.modules:
-        raise past("modules", f"it has at least {modules:,} modules")
-    if entries > LIMITS.entries:
-        raise past("entries", f"its modules hold at least {entries:,} names")
+class Budget:
+    """What a tree may still have, module by module."""
+
+    def __init__(self) -> None:
+        self.modules = self.text = self.entries = 0
+
+    def spend(self, path: str, depth: int, entries: int) -> None:
+        """Count one more module, or one more edge to one, with the names that it holds. Raises Unreadable."""
+        self.modules += 1
+        self.text += len(path)
+        self.entries += entries
+        if max(depth, path.count(".")) > LIMITS.tree_depth:
+            raise past("tree_depth", f"modules are nested at least {LIMITS.tree_depth + 1} deep")
+        if len(path) > LIMITS.name_length:
+            raise past("name_length", f"the path {cut(path)} has {len(path):,} characters")
+        for limit, seen, of in (("modules", self.modules, "modules"), ("text", self.text, "characters in its paths")):
+            if seen > getattr(LIMITS, limit):
+                raise past(limit, f"it has at least {seen:,} {of}")
+        if self.entries > LIMITS.entries:
+            raise past("entries", f"its modules hold at least {self.entries:,} names")

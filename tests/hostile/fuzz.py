@@ -1,0 +1,308 @@
+"""Fuzz the file reader: mutate the opcodes and the zip members of real files, and watch what becomes of them.
+
+Every input must end as a Report, written in every format, or as Unreadable, and nothing may be imported or run on the
+way: an audit hook watches. `make fuzz MINUTES=5` runs this file; tests/hostile/test_fuzz.py runs a slice of it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import collections
+import gc
+import io
+import pickletools
+import random
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+
+import freezeinspect as fi
+from freezeinspect.readers import file
+from freezeinspect.readers.limits import Unreadable
+from zoo import ZOO, quiet
+
+SEEDS = (
+    "plain_cnn",
+    "shared",
+    "nested",
+    "tied",
+    "norms",
+    "lazy",
+    "sparse",
+    "quantised_norm",
+    "lora",
+    "frozen_batchnorm",
+)
+FRAGMENTS = (  # what attacks are made of, in every protocol's way of saying it
+    b"cposix\nsystem\n",
+    b"(iposix\nsystem\n",
+    b"\x8c\x05posix\x8c\x06system\x93",
+    b"cposix\nsystem\n\x8c\x04trueR",
+    b"cposix\nsystem\n\x8c\x04true\x85R",
+    b"(cposix\nsystem\n\x8c\x04trueo",
+    b"\x82\x01",
+    b"\x84\xff\xff\xff\x7f",
+    b"r\xff\xff\xff\x7f",
+    b"\x94",
+    b"2",
+    b"(",
+    b"1",
+    b"0",
+    b")",
+    b"}",
+    b"]",
+    b"\x8f",
+    b"N\x85" * 50,
+    b"Q",
+    b"b",
+    b"u",
+    b"e",
+    b"R",
+    b"\x81",
+    b"\x92",
+    b"I" + b"9" * 400 + b"\n",
+    b"G\x7f\xf0\0\0\0\0\0\0",
+    b"\x8a\xff" + b"\x7f" * 255,
+    b"\x8c\x05a\x1b[2J",
+    b"X\x03\0\0\0\xed\xa0\x80",
+    b".",
+)
+WATCHED = (
+    "pickle.find_class",
+    "import",
+    "exec",
+    "compile",
+    "os.system",
+    "subprocess.Popen",
+    "os.exec",
+    "os.posix_spawn",
+    "socket.connect",
+)
+
+
+@dataclass
+class Outcome:
+    """Count what became of the inputs, and keep those that became anything else."""
+
+    inputs: int = 0
+    reached: int = 0
+    kinds: collections.Counter[str] = field(default_factory=collections.Counter)
+    others: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass
+class Watch:
+    """An audit hook, which Python never takes away: so there is one, to be switched on and off."""
+
+    on: bool = False
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        if self.on and event in WATCHED:
+            self.seen.append(f"{event} {args[:1]}")
+
+
+WATCH = Watch()
+
+
+def corpus() -> list[bytes]:
+    """Save models, state_dicts and checkpoints as users do."""
+    values: list[Any] = []
+    for name in SEEDS:
+        model = ZOO[name]().model
+        values.append(model)
+        if name not in ("lazy", "sparse", "quantised_norm"):
+            optimizer = torch.optim.AdamW(model.named_parameters())
+            values.append({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3})
+    values.append(torch.fx.symbolic_trace(ZOO["residual"]().model))
+    values.append(torch.compile(ZOO["plain_cnn"]().model, backend="eager"))
+    files = []
+    for i, value in enumerate(values):
+        stream = io.BytesIO()
+        with quiet():
+            torch.save(value, stream, pickle_protocol=2 + i % 4)
+        files.append(stream.getvalue())
+    return files
+
+
+def members(content: bytes) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return [(one.filename, archive.read(one)) for one in archive.infolist()]
+
+
+def zipped(parts: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, content in parts:
+            archive.writestr(zipfile.ZipInfo(name), content, method)
+    return stream.getvalue()
+
+
+def operations(pickled: bytes) -> list[bytes]:
+    """Cut a pickle into its operations."""
+    starts = [position for _, _, position in pickletools.genops(pickled)]
+    return [pickled[a:b] for a, b in zip(starts, [*starts[1:], len(pickled)], strict=True)]
+
+
+def mutated_pickle(parts: list[bytes], dice: random.Random) -> bytes:
+    """Change a few operations: what is left mostly still runs to its end."""
+    parts = list(parts)
+    for _ in range(dice.choice((1, 1, 1, 2, 3, 8))):
+        at = dice.randrange(len(parts))
+        change = dice.randrange(8)
+        if change == 0:
+            del parts[at : at + dice.randint(1, 3)]
+        elif change == 1:
+            parts.insert(at, dice.choice(parts))
+        elif change == 2:
+            other = dice.randrange(len(parts))
+            parts[at], parts[other] = parts[other], parts[at]
+        elif change == 3:
+            parts.insert(at, dice.choice(FRAGMENTS))
+        elif change == 4:
+            parts[at] = with_other_argument(parts[at], dice)
+        elif change == 5:
+            start, end = sorted(dice.randrange(len(parts)) for _ in range(2))
+            parts[at:at] = parts[start : min(end, start + 40)]
+        elif change == 6:
+            parts[at] = dice.choice(parts)
+        else:
+            parts = parts[: at + 1] if dice.random() < 0.1 else parts
+        parts = parts or [b"."]
+    return b"".join(parts)
+
+
+def with_other_argument(operation: bytes, dice: random.Random) -> bytes:
+    """Keep an opcode and change a byte of its argument."""
+    if len(operation) < 2:
+        return bytes([dice.randrange(256)])
+    at = dice.randrange(1, len(operation))
+    return operation[:at] + bytes([dice.randrange(256)]) + operation[at + 1 :]
+
+
+def mutated_zip(content: bytes, dice: random.Random) -> bytes:
+    """Change members, or bytes where the zip describes itself."""
+    change = dice.randrange(9)
+    parts = members(content)
+    if change < 4:
+        at = dice.randrange(len(parts))
+        name, data = parts[at]
+        renamed = dice.choice(
+            (name.upper(), name + "\0x", "../" + name, "other/" + name, name.rpartition("/")[2], name * 9)
+        )
+        inserted = dice.choice((name, renamed, "archive/data.pkl", "archive/constants.pkl"))
+        parts[at:at] = [(inserted, dice.choice((data, b"N.", b"")))] if change else []
+        if change == 0:
+            parts[at] = (renamed, data)
+        with quiet():
+            return zipped(parts, dice.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
+    if change == 4:
+        return content[: dice.randrange(len(content))]
+    if change == 5:
+        return bytes(dice.randrange(1, 40)) + content if dice.random() < 0.5 else content + bytes(dice.randrange(1, 40))
+    return described_otherwise(bytearray(content), dice)
+
+
+def described_otherwise(content: bytearray, dice: random.Random) -> bytes:
+    """Overwrite a field of a header: in the local ones, the directory or its end."""
+    marks = [mark for mark in (b"PK\3\4", b"PK\1\2", b"PK\5\6", b"PK\6\6", b"PK\6\7") if mark in content]
+    start = content.find(dice.choice(marks), dice.randrange(len(content)) if dice.random() < 0.5 else 0)
+    at = max(start, 0) + dice.randrange(4, 46)
+    value = struct.pack("<I", dice.choice((0, 1, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, dice.randrange(2**32), len(content))))
+    content[at : at + dice.choice((1, 2, 4))] = value[: dice.choice((1, 2, 4))]
+    return bytes(content)
+
+
+def inputs(files: list[bytes], dice: random.Random) -> Iterator[bytes]:
+    """Give mutated files without end, three in four of them with the pickle changed."""
+    cut = []
+    for content in files:
+        parts = members(content)
+        pickled = next(i for i, (name, _) in enumerate(parts) if name.endswith("/data.pkl"))
+        cut.append((content, parts, pickled, operations(parts[pickled][1])))
+    while True:
+        content, parts, pickled, pieces = dice.choice(cut)
+        if dice.random() < 0.75:
+            changed = list(parts)
+            changed[pickled] = (parts[pickled][0], mutated_pickle(pieces, dice))
+            yield zipped(changed)
+        else:
+            yield mutated_zip(content, dice)
+
+
+def outcome_of(path: Path) -> str:
+    """Read a file and write it in every format."""
+    try:
+        report = fi.inspect(path)
+        for text in (report.tree(), report.table(), report.to_markdown(), report.to_json()):
+            if "\x1b" in text:
+                return "a control character was printed"
+    except Unreadable as error:
+        return "Unreadable" if str(error).startswith(str(path)) and "\n" not in str(error) else f"badly said: {error}"
+    except Exception:
+        WATCH.on = False  # a traceback compiles what it shows
+        return traceback.format_exc(limit=-3)
+    return "Report"
+
+
+def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
+    """Read up to `count` inputs, for at most so many seconds."""
+    dice, done = random.Random(seed), Outcome()
+    reading = file.unpickle
+    end = time.monotonic() + seconds
+
+    def counted(pickled: bytes) -> Any:
+        done.reached += 1
+        return reading(pickled)
+
+    file.unpickle = counted
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.pt"
+            path.write_bytes(corpus()[0])
+            outcome_of(path)  # what is imported on first use is imported now; so are Python's own text codecs
+            _ = [codecs.lookup(name) for name in ("cp437", "raw_unicode_escape", "unicode_escape", "latin-1")]
+            for content in inputs(corpus(), dice):
+                if done.inputs == count or time.monotonic() > end:
+                    break
+                path.write_bytes(content)
+                WATCH.seen, WATCH.on = [], True
+                kind = outcome_of(path)
+                WATCH.on = False
+                done.inputs += 1
+                kind = f"it did {WATCH.seen}, and then: {kind}" if WATCH.seen else kind
+                done.kinds[kind if kind in ("Report", "Unreadable") else "other"] += 1
+                if kind not in ("Report", "Unreadable"):
+                    done.others.append((done.inputs, kind))
+    finally:
+        file.unpickle = reading
+    return done
+
+
+sys.addaudithook(WATCH)
+
+
+def main() -> int:
+    minutes, seed = float(sys.argv[1]), int(sys.argv[2])
+    gc.freeze()
+    done = run(seed, count=int(sys.argv[3]), seconds=60 * minutes)
+    share = f"{done.reached} ({done.reached / max(done.inputs, 1):.0%}) reached the machine"
+    sys.stdout.write(f"seed {seed}: {done.inputs} inputs, {share}; {dict(done.kinds)}\n")
+    for number, kind in done.others[:20]:
+        sys.stdout.write(f"\ninput {number}: {kind}\n")
+    return 1 if done.others else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

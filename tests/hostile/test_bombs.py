@@ -1,0 +1,17 @@
+"""Files made to cost much: each is shown or refused within the memory and the time that `child` allows."""
+
+import pytest
+
+from hostile import bombs, trees
+from hostile.child import report
+from hostile.opcodes import archive
+
+
+@pytest.mark.parametrize("attack", bombs.PICKLES, ids=lambda attack: attack.__name__)
+def test_a_bomb_is_shown_or_refused_in_time_and_memory(attack, tmp_path):
+    report(archive(attack(), deflated=True), tmp_path, [[]])
+
+
+@pytest.mark.parametrize("attack", trees.TREES, ids=lambda attack: attack.__name__)
+def test_a_tree_that_grows_is_shown_or_refused_in_time_and_memory(attack, tmp_path):
+    report(archive(attack(), deflated=True), tmp_path)
