@@ -24,6 +24,26 @@ def test_the_first_program_prints_what_stands_below_it(tmp_path):
     assert done.stdout.rstrip() == PROGRAM_OUTPUT.rstrip()
 
 
+SAVING = """
+import os
+
+class Hook:
+    def __reduce__(self):
+        return os.system, ("exit",)
+
+torch.save({"hook": Hook(), "model": model}, "checkpoint.pt")
+"""
+
+
+def test_the_command_line_prints_what_stands_below_the_command(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM + SAVING, encoding="utf-8")
+    subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, timeout=120, check=True)
+    ((command, output),) = re.findall(r"```console\n\$ freezeinspect (.*?)\n(.*?)```", README, re.DOTALL)
+    program = [sys.executable, "-m", "freezeinspect", *command.split()]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == output
+
+
 def test_the_demo_ends_with_what_the_readme_shows():
     done = CliRunner().invoke(main, ["demo", "--device", "cpu"])
     assert done.exit_code == 0, done.output
