@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from struct import unpack
 from typing import BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -18,20 +19,71 @@ _PICKLE, _CODE = "data.pkl", "constants.pkl"
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 
 
-def pickle_in(file: BinaryIO) -> bytes:
-    """Give the pickle of a torch zip, inflated; the rest of the file is not read. Raises Unreadable."""
-    members, end = _directory(file)
-    top = _top_folder(members)
-    by_name = _by_name(members)
-    if f"{top}/{_CODE}" in by_name:
-        raise Unreadable("a TorchScript archive, which this version does not read; save the module before scripting it")
-    member = by_name.get(f"{top}/{_PICKLE}")
-    if member is None:
-        raise Unreadable(
-            f"a zip without the {_PICKLE} that torch.save writes; it starts with {cut(members[0].filename)}"
-        )
-    following = [one.header_offset for one in members if one.header_offset > member.header_offset]
-    return _inflated(member, _stored(file, member, min(following, default=end)))
+class Archive:
+    """A torch zip: its pickle, and where its storages are. Raises Unreadable for what torch may read otherwise."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        members, self._end = _directory(file)
+        self._top = _top_folder(members)
+        self._members = _by_name(members)
+        self._first = members[0].filename
+        self._starts = sorted(one.header_offset for one in members)
+        if f"{self._top}/{_CODE}" in self._members:
+            raise Unreadable(
+                "a TorchScript archive, which this version does not read; save the module before scripting it"
+            )
+
+    def pickle(self) -> bytes:
+        """Give the pickle, inflated; no other member is read."""
+        member = self._members.get(f"{self._top}/{_PICKLE}")
+        if member is None:
+            first = cut(self._first)
+            raise Unreadable(f"a zip without the {_PICKLE} that torch.save writes; it starts with {first}")
+        if max(member.compress_size, member.file_size) > LIMITS.pickle_bytes:
+            raise past("pickle_bytes", f"the pickle has {max(member.compress_size, member.file_size):,} bytes")
+        start = self._start(member)
+        self.file.seek(start)
+        data = self.file.read(member.compress_size)
+        if len(data) < member.compress_size:
+            raise Unreadable(f"the zip's member {cut(member.filename)} is cut off; get the file again")
+        return _inflated(member, data)
+
+    def storage(self, key: str) -> ZipInfo | None:
+        """Give the member that holds a storage's bytes, if they stand there as they are."""
+        member = self._members.get(f"{self._top}/data/{key}")
+        return member if member is not None and member.compress_type == ZIP_STORED else None
+
+    def span(self, member: ZipInfo) -> tuple[int, int]:
+        """Give where the bytes of a stored member begin and end in the file."""
+        start = self._start(member)
+        return start, start + member.file_size
+
+    @property
+    def is_little_endian(self) -> bool:
+        """Tell whether the bytes are in the order that this machine, and nearly every other, has."""
+        member = self._members.get(f"{self._top}/byteorder")
+        if member is None:
+            return True  # written before torch kept note of it
+        start, end = self.span(member)
+        self.file.seek(start)
+        return self.file.read(min(end - start, 6)) == b"little"
+
+    def _start(self, member: ZipInfo) -> int:
+        """Find a member's bytes. Its checksum is not asked: torch can save without, and never looks."""
+        if member.flag_bits & _ENCRYPTED:
+            raise Unreadable(f"the zip's member {cut(member.filename)} is encrypted; torch writes none")
+        self.file.seek(member.header_offset)
+        header = self.file.read(_HEADER_SIZE)
+        if not header.startswith(START):
+            raise Unreadable(f"the zip's member {cut(member.filename)} does not start as one; get the file again")
+        name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+        start = member.header_offset + _HEADER_SIZE + name + extra
+        after = bisect_right(self._starts, member.header_offset)
+        end = self._starts[after] if after < len(self._starts) else self._end
+        if start + member.compress_size > end:
+            raise Unreadable(f"the zip's member {cut(member.filename)} overlaps the next one; get the file again")
+        return start
 
 
 class _Bounded:
@@ -151,26 +203,6 @@ def _by_name(members: list[ZipInfo]) -> dict[str, ZipInfo]:
                 f"the zip has both {cut(other)} and {cut(member.filename)}: which one torch loads, no name tells"
             )
     return {member.filename: member for member in members}
-
-
-def _stored(file: BinaryIO, member: ZipInfo, end: int) -> bytes:
-    """Read a member's bytes as they are stored. Its checksum is not asked: torch can save without, and never looks."""
-    if member.flag_bits & _ENCRYPTED:
-        raise Unreadable(f"the zip's member {cut(member.filename)} is encrypted; torch writes none")
-    if max(member.compress_size, member.file_size) > LIMITS.pickle_bytes:
-        raise past("pickle_bytes", f"the pickle has {max(member.compress_size, member.file_size):,} bytes")
-    file.seek(member.header_offset)
-    header = file.read(_HEADER_SIZE)
-    if not header.startswith(START):
-        raise Unreadable(f"the zip's member {cut(member.filename)} does not start as one; get the file again")
-    name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-    if member.header_offset + _HEADER_SIZE + name + extra + member.compress_size > end:
-        raise Unreadable(f"the zip's member {cut(member.filename)} overlaps the next one; get the file again")
-    file.seek(name + extra, 1)
-    data = file.read(member.compress_size)
-    if len(data) < member.compress_size:
-        raise Unreadable(f"the zip's member {cut(member.filename)} is cut off; get the file again")
-    return data
 
 
 def _inflated(member: ZipInfo, data: bytes) -> bytes:

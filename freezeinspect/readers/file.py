@@ -7,16 +7,18 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from freezeinspect.readers import imports, modules, statedicts
-from freezeinspect.readers.archive import START, pickle_in
+from freezeinspect.readers.archive import START, Archive
 from freezeinspect.readers.checkpoints import Chosen, choose
 from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
 from freezeinspect.readers.stored import ordered, snapshot
 from freezeinspect.readers.unpickle import unpickle
+from freezeinspect.readers.values import fingerprints
 from freezeinspect.state import Observed, Snapshot, Source
 
 FORMAT = "torch zip"
@@ -37,24 +39,27 @@ _STARTS = {  # of files that people have beside torch's
 _WAY_OUT = "what this version reads is the zip that torch.save writes"
 
 
-def read(path: str | os.PathLike[str], key: str | None = None) -> tuple[Snapshot, Observed, Source]:
+def read(
+    path: str | os.PathLike[str], key: str | None = None, values: bool = False
+) -> tuple[Snapshot, Observed, Source]:
     """Read a model's file into a record, running none of it; `-` is standard input.
 
-    `key` chooses among the models of a training checkpoint. Raises Unreadable.
+    `key` chooses among the models of a training checkpoint; `values` asks for a fingerprint of each tensor, for which
+    the file is read to its end. Raises Unreadable.
     """
     name = os.fsdecode(path)
     try:
         with _opened(name) as file:
             _check_format(file)
-            return _record(pickle_in(file), name, key)
+            return _record(Archive(file), name, key, values)
     except Unreadable as error:
         raise Unreadable(f"{name if name and name.isprintable() else ascii(name)}: {error}") from None
     except MemoryError:
         raise Unreadable(f"{name!a}: it takes more memory than there is; free some, or ask for fewer files") from None
 
 
-def _record(pickle: bytes, name: str, key: str | None) -> tuple[Snapshot, Observed, Source]:
-    pickled = unpickle(pickle)
+def _record(archive: Archive, name: str, key: str | None, values: bool) -> tuple[Snapshot, Observed, Source]:
+    pickled = unpickle(archive.pickle())
     chosen = choose(pickled.value, key)
     tree = None
     if modules.is_module(chosen.value):
@@ -66,6 +71,8 @@ def _record(pickle: bytes, name: str, key: str | None) -> tuple[Snapshot, Observ
     stored = ordered(stored)
     identities = [one.identity for one in stored]
     record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=not chosen.others)
+    if values:
+        record = replace(record, fingerprints=fingerprints(stored, archive))
     beyond = imports.beyond(pickled, tree.classes if tree else set())
     return record, Observed(imports=beyond), Source("file", name, FORMAT, _content(chosen, tree))
 

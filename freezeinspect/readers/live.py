@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from freezeinspect.fingerprint import of_tensor
 from freezeinspect.readers.flags import (
     FLAGS,
     MISSING,
@@ -45,13 +46,14 @@ class NotAnOptimizer(TypeError):
         )
 
 
-def read(model: nn.Module, optimizers: Any = None, known: Structure | None = None) -> Snapshot:
+def read(model: nn.Module, optimizers: Any = None, known: Structure | None = None, values: bool = False) -> Snapshot:
     """Read the flags of every module and parameter, and who is in which optimizer group.
 
     Given a structure that is still the model's, the snapshot shares it.
 
     Names are the user's: wrappers of DDP and torch.compile are passed over, as is Accelerate's around an
-    optimizer. No value is read, so nothing synchronises. Raises NotAModule, NotAnOptimizer.
+    optimizer. Unless `values` asks for a fingerprint of each tensor, no value is read, so nothing synchronises. Raises
+    NotAModule, NotAnOptimizer.
     """
     if not isinstance(model, nn.Module):
         raise NotAModule(model, groups=False)
@@ -72,8 +74,16 @@ def read(model: nn.Module, optimizers: Any = None, known: Structure | None = Non
         dropout=dropout,
         stray=seen.stray,
         requires_grad=requires_grad + buffers,
+        fingerprints=_fingerprints(seen.parameters + seen.buffers) if values else (),
         **_stepped(seen, stepping),
     )
+
+
+def _fingerprints(live: list[torch.Tensor]) -> tuple[str | None, ...]:
+    """Digest each tensor, a tied one once."""
+    known = {id(tensor): tensor for tensor in live}
+    digests = {key: of_tensor(tensor) for key, tensor in known.items()}
+    return tuple(digests[id(tensor)] for tensor in live)
 
 
 class _Seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
@@ -37,14 +37,27 @@ STORAGES = {
 }
 
 
+class Place(NamedTuple):
+    """Where a tensor's elements are: in which storage, from which element on, and how."""
+
+    storage: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
 class Rebuilt(NamedTuple):
-    """What is known of one tensor; `place` is equal for two over the same memory."""
+    """What is known of one tensor; `place` is equal for two over the same memory.
+
+    A `plain` one is what its storage's bytes are, element by element; others need more to be worked out.
+    """
 
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
     requires_grad: Answer = UNKNOWN
     is_parameter: bool = False
-    place: Hashable = None
+    place: Place | None = None
+    plain: bool = False
     attributes: Mapping[Any, Any] = ChainMap()
 
 
@@ -76,20 +89,21 @@ def _tensor(
     _: int, storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any = False, *rest: Any
 ) -> Rebuilt:
     place = _place(storage, offset, size, stride)
-    return Rebuilt(_shape(size), _dtype_of(storage), answer(requires_grad), place=place)
+    bits = rest[1] if len(rest) > 1 else None  # whether it is conjugated or negated
+    return Rebuilt(_shape(size), _dtype_of(storage), answer(requires_grad), place=place, plain=not bits)
 
 
 def _tensor_v3(
     _: int, storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, *rest: Any
 ) -> Rebuilt:
     place = _place(storage, offset, size, stride)
-    return Rebuilt(_shape(size), _dtype(dtype), answer(requires_grad), place=place)
+    return Rebuilt(_shape(size), _dtype(dtype), answer(requires_grad), place=place, plain=not any(rest))
 
 
 def _quantised(
     _: int, storage: Any, offset: Any, size: Any, stride: Any, quantiser: Any, requires_grad: Any, *rest: Any
 ) -> Rebuilt:
-    return _tensor(_, storage, offset, size, stride, requires_grad)
+    return _tensor(_, storage, offset, size, stride, requires_grad)._replace(plain=False)
 
 
 def _parameter(nesting: int, data: Any, requires_grad: Any, hooks: Any = None, state: Any = None) -> Rebuilt:
@@ -195,9 +209,9 @@ def _dtype(dtype: Any) -> str | None:
     return dtype.name if type(dtype) is Global and dtype.module == "torch" else None
 
 
-def _place(storage: Any, offset: Any, size: Any, stride: Any) -> Hashable:
+def _place(storage: Any, offset: Any, size: Any, stride: Any) -> Place | None:
     id = _storage(storage)
     if not id or type(id[2]) is not str or type(offset) is not int:
         return None
     shape, strides = _shape(size), _integers(stride)
-    return None if shape is None or strides is None else (id[2], offset, shape, strides)
+    return None if shape is None or strides is None else Place(id[2], offset, shape, strides)
