@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +12,9 @@ import freezeinspect as fi
 from freezeinspect.fingerprint import of_bytes, of_tensor
 from witness import unchanged
 from zoo import ZOO, quiet
+
+UNSAVED = {"weight_norm_parametrized", "spectral_norm_parametrized", "scripted"}  # torch.save refuses them
+UNSAID = {"meta", "lazy", "sparse", "sparse_compressed", "quantised_norm", "complex_valued"}  # some tensor has no row
 
 
 def can_be_digested(dtype: torch.dtype) -> bool:
@@ -35,10 +36,9 @@ def test_any_one_bit_that_changes_shows(dtype: torch.dtype, data: st.DataObject)
     shape = data.draw(st.lists(st.integers(1, 4), max_size=3))
     count = torch.Size(shape).numel() * dtype.itemsize
     raw = torch.tensor(list(data.draw(st.binary(min_size=count, max_size=count))), dtype=torch.uint8)
+    raw = raw & 1 if dtype is torch.bool else raw  # one bit is all that a truth value has
     other = raw.clone()
-    other[data.draw(st.integers(0, count - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    if dtype is torch.bool:
-        raw, other = raw & 1, other ^ raw & 1 ^ 1  # one bit is all that a truth value has
+    other[data.draw(st.integers(0, count - 1))] ^= 1 << (0 if dtype is torch.bool else data.draw(st.integers(0, 7)))
     assert of_tensor(raw.view(dtype).reshape(shape)) != of_tensor(other.view(dtype).reshape(shape))
 
 
@@ -102,26 +102,19 @@ def test_a_report_has_them_for_every_tensor_and_leaves_no_trace(name: str) -> No
     assert all(len(digests) == 1 for digests in tied.values())
 
 
-@pytest.mark.parametrize(
-    "name", sorted(ZOO.keys() - {"weight_norm_parametrized", "spectral_norm_parametrized", "scripted"})
-)
+@pytest.mark.parametrize("name", sorted(ZOO.keys() - UNSAVED))
 def test_a_file_s_are_those_of_what_is_loaded(name: str, tmp_path) -> None:
     with quiet():
         torch.save(ZOO[name]().model, tmp_path / "model.pt")
-        live = fi.inspect(torch.load(tmp_path / "model.pt", weights_only=False), values=True)
-    stored = fi.inspect(tmp_path / "model.pt", values=True)
-    plain = [
-        digest for digest, other in zip(live.snapshot.fingerprints, stored.snapshot.fingerprints, strict=True) if other
-    ]
-    assert [digest for digest in stored.snapshot.fingerprints if digest] == plain
-    unsaid = {"meta", "lazy", "sparse", "sparse_compressed", "quantised_norm", "complex_valued"}
-    assert name in unsaid or plain == list(live.snapshot.fingerprints)
+        live = fi.inspect(torch.load(tmp_path / "model.pt", weights_only=False), values=True).snapshot.fingerprints
+    stored = fi.inspect(tmp_path / "model.pt", values=True).snapshot.fingerprints
+    assert all(one in (None, other) for one, other in zip(stored, live, strict=True))
+    assert name in UNSAID or stored == live
 
 
-@pytest.mark.parametrize(
-    "value", [{"a": torch.arange(10.0)[2:6], "b": torch.arange(6.0).reshape(2, 3).t(), "c": torch.ones(1).expand(4)}]
-)
-def test_a_state_dict_s_views_are_read_where_they_lie(value: dict[str, torch.Tensor], tmp_path) -> None:
+def test_a_state_dict_s_views_are_read_where_they_lie(tmp_path) -> None:
+    whole = torch.arange(10.0)
+    value = {"part": whole[2:6], "slanted": whole[:6].reshape(2, 3).t(), "constant": torch.ones(1).expand(4)}
     torch.save(value, tmp_path / "views.pt")
     fingerprints = fi.inspect(tmp_path / "views.pt", values=True).snapshot.fingerprints
     assert fingerprints == tuple(of_tensor(tensor) for tensor in value.values())
@@ -137,4 +130,4 @@ def test_a_large_tensor_is_read_in_blocks(tmp_path) -> None:
 def test_a_report_with_them_comes_back_from_json() -> None:
     report = fi.inspect(ZOO["residual"]().model, values=True)
     assert fi.Report.from_json(report.to_json()) == report
-    assert io.StringIO(report.to_json()).read().count('"fingerprint": null') == 0
+    assert '"fingerprint": null' not in report.to_json()
