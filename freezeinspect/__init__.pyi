@@ -7,6 +7,7 @@ from freezeinspect.freezing import freeze_to as freeze_to
 from freezeinspect.freezing import set_train_mode as set_train_mode
 from freezeinspect.freezing import set_trainable as set_trainable
 from freezeinspect.freezing import unfreeze as unfreeze
+from freezeinspect.readers.limits import Unreadable as Unreadable
 from freezeinspect.regimes import WhatIf as WhatIf
 from freezeinspect.regimes import what_if as what_if
 from freezeinspect.report import Report as Report

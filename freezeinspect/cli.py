@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -21,7 +22,28 @@ if TYPE_CHECKING:
     import torch
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+NARROWEST = 80  # columns; a wider terminal, or COLUMNS, is made use of
+LEGEND = """\b
+move, still  what the next step does to weights, the next forward to statistics
+mixed        some do, some do not      –  there are none      ?  not told
+×3           three modules that agree; the numbers are those of each
+≤            at most: some of the elements may be buffers
+"""
+
+
+class _Commands(click.Group):
+    """Commands that say so where a file's name stands for one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if Path(args[0]).exists():
+                fail(f"{args[0]} is a file, not a command; to read it: freezeinspect report {args[0]}")
+            raise
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -70,7 +92,7 @@ def demo(device: str, steps: int, output: Path | None) -> None:
         sys.exit(1)
 
 
-@main.command()
+@main.command(epilog=LEGEND)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--format", "form", type=click.Choice(["tree", "table", "json", "markdown"]), default="tree", show_default=True
@@ -81,12 +103,14 @@ def demo(device: str, steps: int, output: Path | None) -> None:
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead.")
 def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
-    """Show what is frozen in each FILE, a model or checkpoint that torch.save wrote; - is standard input.
+    """Show what is frozen in a FILE of torch.save.
 
-    The file is read without running or importing anything that it names, and without reading its weights.
+    A FILE is a model or a checkpoint; - is standard input. It is read without running or importing anything that it
+    names, and without reading its weights. JSON is the whole record, and of several files a list. Exit code 2: a file
+    cannot be read, or nothing matches.
     """
     gc.disable()  # the process ends with this command, and what it makes is no cycle
-    if form == "json" and any(lines[option] for option in ("depth", "only", "no_fold")):
+    if form == "json" and (lines["depth"] is not None or lines["only"] is not None or lines["no_fold"]):
         fail("--format json is always the whole record; leave --depth, --filter and --no-fold out")
     if output is not None and any(map(partial(_is_same, output), files)):
         fail(f"--output {output} is one of the files to read; name another")
@@ -126,7 +150,8 @@ def _told(report: Report, form: str, colour: bool, depth: int | None, only: str 
         return report.table(depth, not no_fold, only)
     if form == "markdown":
         return report.to_markdown(depth, not no_fold, only).rstrip()
-    return report.tree(depth, not no_fold, only=only, colour=colour and not os.environ.get("NO_COLOR"))
+    width = max(NARROWEST, shutil.get_terminal_size((NARROWEST, 0)).columns)
+    return report.tree(depth, not no_fold, width, only, colour=colour and not os.environ.get("NO_COLOR"))
 
 
 def _put(text: str, output: Path | None) -> None:

@@ -242,16 +242,17 @@ class Report:
     def _with_text(self, drawn: str, width: int | None = None) -> str:
         from freezeinspect.views import text
 
-        before, after = text.about(self.source), self._notes()
+        before, after = self._notes()
         if width is not None:
             before, after = text.wrapped(before, width), [text.wrapped(note, width) for note in after]
         return "\n\n".join(filter(None, [before, drawn, *after]))
 
-    def _notes(self) -> list[str]:
-        """Give what stands below the rows: the sentence, and of a file its optimizers and what it would import."""
-        from freezeinspect.views import text
+    def _notes(self) -> tuple[str, list[str]]:
+        """Give what stands above the rows, and below them: the sentence first."""
+        from freezeinspect.views import notes
 
-        return [self.sentence, text.about_optimizers(self.snapshot, self.source), text.warning(self.observed)]
+        below = notes.below(self.snapshot, self.observed, self.source)
+        return notes.above(self.source), [self.sentence, *below]
 
     def __str__(self) -> str:
         return self.tree()
@@ -262,14 +263,15 @@ class Report:
     def _repr_html_(self) -> str:
         from freezeinspect.views import text
 
-        return text.html_table(self.rows(), [text.about(self.source), *self._notes()])
+        above, below = self._notes()
+        return text.html_table(self.rows(), above, below)
 
     def to_markdown(self, depth: int | None = None, fold: bool = True, only: str | None = None) -> str:
         """Write the folded rows as a Markdown table, with what is known of its file and the sentence."""
         from freezeinspect.views import text
 
-        notes = [text.about(self.source), *self._notes()[1:]]
-        return text.markdown(self.rows(depth, fold, only), self.sentence, notes)
+        above, (sentence, *below) = self._notes()
+        return text.markdown(self.rows(depth, fold, only), above, sentence, below)
 
     def to_frame(self) -> pd.DataFrame:
         """Give a pandas frame with one row a module, indexed by path."""

@@ -86,7 +86,7 @@ class TestFormats:
         ]
 
     def test_json_is_always_whole(self, folder: Path) -> None:
-        done = report(folder / "model.pt", "--format", "json", "--depth", "1")
+        done = report(folder / "model.pt", "--format", "json", "--depth", "0")
         assert done.exit_code == 2
         assert (
             said(done.stderr) == "--format json is always the whole record; leave --depth, --filter and --no-fold out"
@@ -98,7 +98,10 @@ class TestFormats:
 
     def test_markdown_is_a_table_and_names_are_code(self, folder: Path) -> None:
         done = report(folder / "hostile.pt", "--format", "markdown")
-        assert done.stdout.startswith("| module ")
+        assert done.stdout.startswith(
+            f"```text\n{folder}/hostile.pt: torch zip, a pickled module under 'model' (also there"
+        )
+        assert "\n```\n\n| module " in done.stdout
         assert "```text\nNothing of it was run." in done.stdout
 
 
@@ -193,4 +196,22 @@ class TestSeveralFiles:
 def test_what_would_be_imported_comes_last_and_the_worst_of_it_first(folder: Path) -> None:
     done = report(folder / "hostile.pt")
     names = done.stdout.rpartition("the model's classes:\n")[2].splitlines()
-    assert names[0] == "  posix.system"
+    assert names[0] == "  posix.system  <- of Python itself: what attacks are made of"
+
+
+def test_a_file_where_a_command_should_stand_is_said(folder: Path) -> None:
+    done = CliRunner().invoke(main, [str(folder / "model.pt")])
+    assert done.exit_code == 2
+    assert said(done.stderr).endswith(f"is a file, not a command; to read it: freezeinspect report {folder}/model.pt")
+
+
+def test_a_wider_terminal_is_made_use_of(folder: Path) -> None:
+    narrow, wide = (report(folder / "model.pt", env={"COLUMNS": columns}).stdout for columns in ("20", "200"))
+    assert "their running\nstatistics." in narrow
+    assert "their running statistics." in wide
+
+
+def test_help_explains_the_signs_in_80_columns() -> None:
+    done = CliRunner().invoke(main, ["report", "--help"], terminal_width=78)
+    assert "≤            at most" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80

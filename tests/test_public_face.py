@@ -31,6 +31,7 @@ PUBLIC = [
     "Report",
     "Snapshot",
     "Structure",
+    "Unreadable",
     "WhatIf",
     "apply_leaf",
     "bn_freeze",

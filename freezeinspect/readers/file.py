@@ -37,6 +37,7 @@ _STARTS = {  # of files that people have beside torch's
     b"\x80": "a plain pickle",
 }
 _WAY_OUT = "what this version reads is the zip that torch.save writes"
+_AGAIN = f"{_WAY_OUT}: load it with weights_only=True and torch.save it again"
 
 
 def read(
@@ -153,8 +154,9 @@ def _check_format(file: BinaryIO) -> None:
         raise Unreadable(f"an empty file; {_WAY_OUT}")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LIMITS.directory_bytes:
         raise Unreadable(f"a safetensors file; {_WAY_OUT}")
-    known = "torch's format from before 1.6" if _LEGACY in head[:32] else None
-    known = known or next((kind for start, kind in _STARTS.items() if head.startswith(start)), None)
+    if _LEGACY in head[:32]:
+        raise Unreadable(f"torch's format from before 1.6; {_AGAIN}")
+    known = next((kind for start, kind in _STARTS.items() if head.startswith(start)), None)
     raise Unreadable(f"{known or _unknown(head)}; {_WAY_OUT}")
 
 

@@ -20,6 +20,7 @@ torch.per_channel_affine torch.per_channel_affine_float_qparams torch.strided to
 torch.channels_last torch.preserve_format"""
 EXPECTED = REBUILDS | WRAPPERS.keys() | set(_PLAIN.split())
 _DTYPE = re.compile(r"torch\.(bool|b?float\d\w*|q?u?int\d\w*|complex\d+|bits\w+)")
+_ONLY_ALLOCATED = ("torch.nn.modules.", "torch.optim.")  # torch's own classes, in other models of the file
 _HOLD_DATA = frozenset(  # parts of the standard library
     "_codecs argparse array collections datetime decimal enum fractions numbers pathlib re string typing uuid".split()
 )
@@ -28,13 +29,14 @@ _HOLD_DATA = frozenset(  # parts of the standard library
 def beyond(pickled: Pickled, classes: Set[str]) -> tuple[str, ...]:
     """Name the imports beyond torch's own rebuilds and the model's classes, those that attacks are made of first.
 
-    A name that is called anywhere, or of the standard library, is never taken for a module's class.
+    A name that is called anywhere, or of the standard library, is never taken for a class of a module or optimizer.
     """
     called = {str(one) for one in pickled.called}
     names = {str(one) for one in pickled.imports if not _is_storage(one)} - EXPECTED
     left = {name for name in names if not _DTYPE.fullmatch(name)}
-    trusted = {name for name in classes - called if not _is_standard(name)}
-    return tuple(sorted(left - trusted, key=lambda name: (not _runs(name), name)))
+    harmless = {name for name in names if name.startswith(_ONLY_ALLOCATED)}
+    trusted = {name for name in (classes | harmless) - called if not _is_standard(name)}
+    return tuple(sorted(left - trusted, key=lambda name: (not is_of_python(name), name)))
 
 
 def _is_storage(one: Global) -> bool:
@@ -45,6 +47,6 @@ def _is_standard(name: str) -> bool:
     return name.partition(".")[0] in sys.stdlib_module_names
 
 
-def _runs(name: str) -> bool:
-    """Tell a name of the standard library beyond its containers."""
+def is_of_python(name: str) -> bool:
+    """Tell a name of the standard library beyond what only holds data."""
     return _is_standard(name) and name.partition(".")[0] not in _HOLD_DATA

@@ -9,7 +9,7 @@ from textwrap import fill
 
 from tabulate import tabulate
 
-from freezeinspect.state import NO, UNKNOWN, YES, Group, Observed, Optimizer, Snapshot, Source
+from freezeinspect.state import NO, UNKNOWN, YES, Snapshot
 from freezeinspect.verdicts import Summary, Verdicts, with_statistics
 from freezeinspect.views.rows import Row, quantity
 
@@ -33,12 +33,6 @@ OPTIONAL = ("shape", "mult_adds", "trainable", "bn_freeze", "group", "norm")  # 
 GIVE_WAY = ("params", "norm", "mult_adds")  # in this order, where the width does not do
 ROOT = "(root)"
 LINES = 5_000  # of a tree: nobody reads more
-IMPORTS = 12  # lines of them
-GROUPS = 8  # of an optimizer, in its line
-IMPORTING = (
-    "Nothing of it was run. torch.load(weights_only=False) would import, beyond what\n"
-    "torch itself writes and the model's classes:"
-)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 COLOURS = {"move": "32", "still": "36", "mixed": "33"}
 ADAPTERS = ("lora_", "adapter", "ia3_", "prompt_", "prefix_", "oft_", "vera_", "hada_", "lokr_")
@@ -58,11 +52,15 @@ def _more(rest: Sequence[Row]) -> str:
     return f"\n\n… and {len(rest):,} more lines: show fewer levels, or a part of it" if rest else ""
 
 
+def _width(text: str) -> int:
+    return len(_ANSI.sub("", text)) if "\x1b" in text else len(text)
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
     """Lay cells out under their headings, two spaces apart, without the padding that tabulate gives headings."""
     columns = list(zip(*rows, strict=True)) or [()] * len(headers)
     widths = [
-        max(len(_ANSI.sub("", text)) for cell in (header, *column) for text in cell.split("\n"))
+        max(_width(text) for cell in (header, *column) for text in cell.split("\n"))
         for header, column in zip(headers, columns, strict=True)
     ]
     body = [list(headers), ["-" * width for width in widths], *map(list, rows)]
@@ -136,16 +134,20 @@ def listing(rows: Sequence[Row]) -> str:
     return _plain(rows, "simple")
 
 
-def markdown(rows: Sequence[Row], sentence: str, notes: Sequence[str]) -> str:
+def markdown(rows: Sequence[Row], above: str, sentence: str, below: Sequence[str]) -> str:
     """Lay rows out as a Markdown table with the sentence; notes hold a file's names, so they are code."""
-    blocks = [f"```text\n{note.replace('```', '`` `')}\n```" for note in notes if note]
-    return "\n\n".join([_plain(rows, "github"), sentence, *blocks]) + "\n"
+    before, after = _fenced([above]), _fenced(below)
+    return "\n\n".join([*before, _plain(rows, "github"), sentence, *after]) + "\n"
 
 
-def html_table(rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """Lay rows out as an HTML table with the notes below."""
-    said = "".join(f"\n<p>{html.escape(note).replace(chr(10), '<br>')}</p>" for note in notes if note)
-    return f"{_plain(rows, 'html')}{said}"
+def _fenced(notes: Sequence[str]) -> list[str]:
+    return [f"```text\n{note.replace('```', '`` `')}\n```" for note in notes if note]
+
+
+def html_table(rows: Sequence[Row], above: str, below: Sequence[str]) -> str:
+    """Lay rows out as an HTML table with the notes around it."""
+    said = [f"<p>{html.escape(note).replace(chr(10), '<br>')}</p>" for note in (above, *below)]
+    return "\n".join([*said[: bool(above)], _plain(rows, "html"), *said[1:]])
 
 
 def wrapped(text: str, width: int) -> str:
@@ -167,39 +169,6 @@ def _plain(rows: Sequence[Row], style: str) -> str:
     return tabulate(cells, headers, style, disable_numparse=True) + _more(rest)
 
 
-def about(source: Source) -> str:
-    """Say of a file what it is and what was read of it; nothing of a live model."""
-    return visible(f"{source.path}: {source.format}, {source.content}") if source.kind == "file" else ""
-
-
-def about_optimizers(snapshot: Snapshot, source: Source) -> str:
-    """Say what a file keeps of its optimizers."""
-    return "\n".join(map(_about_optimizer, snapshot.optimizers)) if source.kind == "file" else ""
-
-
-def _about_optimizer(optimizer: Optimizer) -> str:
-    kind = (optimizer.type or "").rpartition(".")[2]
-    groups = [*map(_about_group, optimizer.groups[:GROUPS])]
-    if more := len(optimizer.groups) - len(groups):
-        groups.append(f"and {more} more groups")
-    return visible(f"Optimizer {kind}".rstrip() + ": " + "; ".join(groups) + ".")
-
-
-def _about_group(group: Group) -> str:
-    lr = "lr unknown" if group.lr is None else f"lr {group.lr:g}"
-    stepped = f"{group.with_state} of them stepped" if group.with_state else "none with a state"
-    return f"{lr}, {group.parameters} parameter{'s' * (group.parameters != 1)}, {stepped}"
-
-
-def warning(observed: Observed) -> str:
-    """Name what loading the file would import; empty where it is nothing out of the ordinary."""
-    if not observed.imports:
-        return ""
-    names = [f"  {visible(_cut(name, WIDTH))}" for name in observed.imports[:IMPORTS]]
-    more = len(observed.imports) - len(names)
-    return "\n".join([IMPORTING, *names, *([f"  and {more} more"] if more else [])])
-
-
 def sentence(snapshot: Snapshot, verdicts: Verdicts, summary: Summary) -> str:
     """Say in one sentence what trains and which running statistics will move."""
     parts = [_about_weights(snapshot, verdicts, summary), _about_stats(snapshot, verdicts, summary)]
@@ -211,8 +180,13 @@ def _about_weights(snapshot: Snapshot, verdicts: Verdicts, summary: Summary) -> 
     structure = snapshot.structure
     kinds = {tensor.kind for tensor in structure.tensors}
     parameters = [i for i in structure.unique if structure.tensors[i].kind == "parameter"]
-    if "unknown" in kinds or any(verdicts.weights[i] is UNKNOWN for i in parameters):
+    if "unknown" in kinds or any(snapshot.requires_grad[i] is UNKNOWN for i in parameters):
         return "which parameters train is not known"
+    if any(verdicts.weights[i] is UNKNOWN for i in parameters):
+        required = [i for i in parameters if snapshot.requires_grad[i] is YES]
+        some = "all" if len(required) == len(parameters) else f"{quantity(_elements(snapshot, required))} of"
+        share = f"{some} {quantity(summary.parameters)} parameters require a gradient"
+        return f"{share}, but which of them an optimizer moves is not known"
     if not parameters:
         return "there are no parameters"
     training = [i for i in parameters if verdicts.weights[i] is YES]

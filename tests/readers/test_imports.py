@@ -63,7 +63,6 @@ def test_the_worst_come_first(tmp_path: Path) -> None:
         "builtins.eval",
         "argparse.Namespace",
         "torch.hub.list",
-        "torch.nn.modules.activation.ReLU",
     )
 
 
@@ -80,6 +79,12 @@ def test_a_class_that_is_called_or_of_the_standard_library_is_never_taken_for_a_
     pickled: bytes, classes: set[str], named: tuple[str, ...]
 ) -> None:
     assert beyond(unpickle(pickled), classes) == named
+
+
+def test_torch_s_own_layers_and_optimizers_are_of_no_concern_unless_they_are_called(tmp_path: Path) -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters())
+    assert imports({"model": Block(2), "other": nn.ReLU(), "optimizer": optimizer}, tmp_path) == ()
+    assert imports({"model": Block(2), "other": Calls(nn.ReLU)}, tmp_path) == ("torch.nn.modules.activation.ReLU",)
 
 
 def test_a_storage_of_another_module_is_no_storage() -> None:

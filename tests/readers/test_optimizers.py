@@ -50,7 +50,13 @@ class TestWithoutNames:
         model, optimizer = halves()
         state = optimizer.state_dict()
         del state["param_groups"][0]["param_names"]
-        assert "\n\nOptimizer: lr 0.5, 4 parameters, 2 of them stepped" in str(read(tmp_path, m=model, o=state))
+        report = str(read(tmp_path, m=model, o=state))
+        assert (
+            "\n\n6 of 12 parameters require a gradient, but which of them an optimizer moves is not\nknown." in report
+        )
+        assert (
+            "\n\nOptimizer: lr 0.5, 4 tensors, 2 of them stepped.\n\nThe optimizer's state does not name its" in report
+        )
 
 
 class TestWithNames:

@@ -314,7 +314,7 @@ SENTENCES: dict[str, tuple[Callable[[], Report], str]] = {
     ),
     "an optimizer that nobody can tell": (
         lambda: stepping(*[linears(True)] * 2, LBFGS),
-        "Which parameters train is not known.",
+        "All 6 parameters require a gradient, but which of them an optimizer moves is not known.",
     ),
     "an optimizer that misses a layer": (
         lambda: (lambda model: stepping(model, model[1]))(linears(True, True)),
