@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NARROWEST = 80  # columns; a wider terminal, or COLUMNS, is made use of
 LEGEND = """\b
-move, still  what the next step does to weights, the next forward to statistics
+move, still  what the next step does to weights, a forward to statistics
 mixed        some do, some do not      –  there are none      ?  not told
 ×3           three modules that agree; the numbers are those of each
 ≤            at most: some of the elements may be buffers

@@ -51,9 +51,7 @@ class TestWithoutNames:
         state = optimizer.state_dict()
         del state["param_groups"][0]["param_names"]
         report = str(read(tmp_path, m=model, o=state))
-        assert (
-            "\n\n6 of 12 parameters require a gradient, but which of them an optimizer moves is not\nknown." in report
-        )
+        assert "6 of 12 parameters require a gradient, but which of them an optimizer moves is" in report
         assert (
             "\n\nOptimizer: lr 0.5, 4 tensors, 2 of them stepped.\n\nThe optimizer's state does not name its" in report
         )
