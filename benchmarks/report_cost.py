@@ -46,7 +46,8 @@ def run(*command: str) -> Cost:
 
 
 def report(path: Path) -> tuple[str, ...]:
-    return ("-m", "freezeinspect", "report", str(path))
+    """Give the command as pip installs it."""
+    return (str(Path(sys.executable).with_name("freezeinspect")), "report", str(path))
 
 
 def measured(folder: Path, rounds: int) -> dict[str, list[Cost]]:
@@ -56,7 +57,9 @@ def measured(folder: Path, rounds: int) -> dict[str, list[Cost]]:
         "python, with click and tabulate imported": ("-c", STARTING),
         "report: ResNet-50, 102 MB": report(folder / "resnet50.pt"),
         "torch.load + torchinfo: ResNet-50": ("-c", LOADING, str(folder / "resnet50.pt")),
-        "report: checkpoint of it": report(folder / "checkpoint.pt"),
+        "report: ResNet-50 of transformers": report(folder / "transformers.pt"),
+        "torch.load + torchinfo: of transformers": ("-c", LOADING, str(folder / "transformers.pt")),
+        "report: checkpoint of the first": report(folder / "checkpoint.pt"),
         "report: 5,001 modules": report(folder / "modules.pt"),
         "torch.load + torchinfo: 5,001 modules": ("-c", LOADING, str(folder / "modules.pt")),
         "report: 10 MB, one storage": report(folder / "small.pt"),
@@ -69,6 +72,10 @@ def measured(folder: Path, rounds: int) -> dict[str, list[Cost]]:
             if round_:  # the first one fills the caches
                 costs[name].append(cost)
     return costs
+
+
+def peer_of(name: str) -> str:
+    return next((model for model in ("of transformers", "5,001 modules") if model in name), "ResNet-50")
 
 
 def row(name: str, costs: list[Cost], peer: list[Cost]) -> dict[str, Any]:
@@ -90,9 +97,7 @@ def row(name: str, costs: list[Cost], peer: list[Cost]) -> dict[str, Any]:
 def main(rounds: int, output: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         costs = measured(Path(folder), rounds)
-    peer = costs["torch.load + torchinfo: ResNet-50"]
-    modules = costs["torch.load + torchinfo: 5,001 modules"]
-    rows = [row(name, cost, modules if "5,001" in name else peer) for name, cost in costs.items()]
+    rows = [row(name, cost, costs[f"torch.load + torchinfo: {peer_of(name)}"]) for name, cost in costs.items()]
     click.echo(tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True))
     if output is not None:
         output.write_text(json.dumps({"machine": describe(), "rounds": rounds, "costs": costs}, indent=1) + "\n")

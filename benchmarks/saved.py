@@ -10,6 +10,7 @@ from zipfile import ZipFile, ZipInfo
 import torch
 from torch import nn
 
+from benchmarks.inspect_cost import transformers_resnet
 from benchmarks.resnet import ResNet
 
 MIB, GIB = 2**20, 2**30
@@ -19,6 +20,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     model = ResNet()
     torch.save(model, folder / "resnet50.pt")
+    torch.save(transformers_resnet(), folder / "transformers.pt")
     optimizer = torch.optim.AdamW(model.parameters())
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "checkpoint.pt")
     many = [nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU(), nn.Dropout()) for _ in range(1000)]

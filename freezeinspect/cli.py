@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from freezeinspect.patterns import BadPattern, MatchesNothing
 from freezeinspect.readers.limits import Unreadable
 from freezeinspect.report import Report, inspect
 from freezeinspect.views.text import visible
@@ -118,8 +119,12 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
     for file in _with_progress(files):
         try:
             texts.append(_told(inspect(file, key=key), form, sys.stdout.isatty() and output is None, **lines))
-        except ValueError as error:  # Unreadable, BadPattern, MatchesNothing
-            refused.append(str(error) if isinstance(error, Unreadable) else f"{file}: {error}")
+        except Unreadable as error:
+            refused.append(str(error))
+        except (BadPattern, MatchesNothing) as error:
+            refused.append(f"{file}: {error}")
+        except MemoryError:
+            refused.append(f"{file}: to show it takes more memory than there is; show fewer levels with --depth")
     if texts:
         several = form == "json" and len(files) > 1
         _put("[\n" + ",\n".join(texts) + "\n]" if several else "\n\n\n".join(texts), output)

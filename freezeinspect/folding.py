@@ -9,6 +9,7 @@ from typing import NamedTuple
 from freezeinspect.patterns import escape
 from freezeinspect.state import Structure
 
+LINKS = 1_000_000
 _NUMBERED = re.compile(r"(.*[^0-9]|)(0|[1-9][0-9]*)", re.DOTALL)
 
 
@@ -45,23 +46,26 @@ def _line(structure: Structure, above: Line, members: list[int]) -> Line:
     return Line(above.depth + 1, name, f"{above.pattern}.{name}" if above.pattern else name, tuple(members))
 
 
-def classes(structure: Structure, facts: Sequence[Hashable]) -> list[int]:
+def classes(structure: Structure, facts: Sequence[Hashable]) -> Sequence[int]:
     """Give each module a number: two have the same exactly when their subtrees agree.
 
-    Sharing within a subtree agrees when it is at the same place in both; sharing with the world outside, when it is
-    with the same module.
+    What a module shares is what it holds that was met before it. Sharing within a subtree agrees when it is at the same
+    place in both; sharing with the world outside, when it is with the same module. Where more than LINKS would be
+    carried up the tree, none agree.
     """
     known: dict[Hashable, int] = {}
     numbers, trees = [0] * len(structure), [0] * len(structure)  # with and without what is shared with the outside
-    sizes, links = [1] * len(structure), _links(structure)
+    links, left = _links(structure), LINKS
     for i in range(len(structure) - 1, -1, -1):  # children come after their parent
-        children = structure.children[i]
-        sizes[i] += sum(sizes[child] for child in children)
-        open_ = [*links[i], *(link for child in children for link in links[child])]
-        closed = tuple((at - i, name, to - i) for at, name, to in open_ if i <= to < i + sizes[i])
+        children, inside = structure.children[i], range(i, structure.ends[i])
+        carried = [*links[i], *(link for child in children for link in links[child])]
+        left -= len(carried)
+        if left < 0:
+            return range(len(structure))
+        closed = tuple((at - i, name, to - i) for at, name, to in carried if to in inside)
         below = tuple((structure.names[child], trees[child]) for child in children)
         trees[i] = known.setdefault((structure.types[i], facts[i], below, closed), len(known))
-        links[i] = [link for link in open_ if not i <= link[2] < i + sizes[i]]
+        links[i] = [link for link in carried if link[2] not in inside]
         outside = tuple((at - i, name, to) for at, name, to in links[i])
         numbers[i] = known.setdefault((trees[i], outside), len(known))
         for child in children:
@@ -69,15 +73,15 @@ def classes(structure: Structure, facts: Sequence[Hashable]) -> list[int]:
     return numbers
 
 
-def _links(structure: Structure) -> list[list[tuple[int, str, int]]]:
-    """Give what each module shares: edges to a module met before, and tensors tied to an earlier one."""
-    links: list[list[tuple[int, str, int]]] = [
-        [(i, name, to) for name, to in structure.further.get(i, ())] for i in range(len(structure))
-    ]
-    for first, *rest in structure.tie_groups.values():
-        to = structure.tensors[first]
-        for owner, name in ((structure.tensors[n].owner, structure.tensors[n].name) for n in (first, *rest)):
-            links[owner].append((owner, f"{name}={to.name}", to.owner))
+def _links(structure: Structure) -> list[list[tuple[int, Hashable, int]]]:
+    """Give what each module shares: edges to a module met before, and tensors tied to the first of their group."""
+    links: list[list[tuple[int, Hashable, int]]] = [[] for _ in structure.paths]
+    for holder, edges in structure.further.items():
+        links[holder] += [(holder, name, to) for name, to in edges]
+    for group in structure.tie_groups.values():
+        first = structure.tensors[group[0]]
+        for one in (structure.tensors[n] for n in group):
+            links[one.owner].append((one.owner, (one.name, first.name), first.owner))
     return links
 
 

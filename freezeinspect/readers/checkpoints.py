@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
-from freezeinspect.readers.limits import LIMITS, Unreadable, cut
+from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.modules import is_module, mapping, metadata_of
 from freezeinspect.readers.optimizers import Saved, saved
 from freezeinspect.readers.standins import Global, Made
@@ -20,7 +20,7 @@ USUAL = (  # where checkpoints keep their model, the most usual first
 NESTING = 6  # levels of mappings and lists that are searched
 _NAMED = 8  # in a message
 _LOOKED_AT = 50
-LARGEST_KEY = 2**63  # a larger integer is nobody's key, and to write it out could fail
+_LARGEST_KEY = 2**63  # a larger integer is nobody's key, and to write it out could fail
 
 
 class Chosen(NamedTuple):
@@ -33,6 +33,7 @@ class Chosen(NamedTuple):
     key: str | None
     others: tuple[str, ...]
     optimizers: tuple[Saved, ...]
+    is_only: bool  # model in the file, under however many keys
 
 
 def choose(value: Any, key: str | None = None) -> Chosen:
@@ -40,7 +41,7 @@ def choose(value: Any, key: str | None = None) -> Chosen:
     search = _Search(value)
     found = search.models
     if key is None and None in found:
-        return Chosen(value, None, (), ())
+        return Chosen(value, None, (), (), is_only=True)
     if not found:
         seen = "an optimizer's state and no model" if search.optimizers else described(value)
         raise Unreadable(f"no module and no state_dict in it: it holds {seen}; save the model's state_dict")
@@ -53,7 +54,8 @@ def choose(value: Any, key: str | None = None) -> Chosen:
         raise Unreadable(f"it {where}; {_listed(found)}")
     chosen = key if key is not None else min((name for name in found if name is not None), key=_rank)
     others = tuple(name for name in found if name is not None and name != chosen)
-    return Chosen(found[chosen], chosen, others, tuple(search.optimizers))
+    is_only = len(set(map(id, found.values()))) == 1
+    return Chosen(found[chosen], chosen, others, tuple(search.optimizers), is_only)
 
 
 def _listed(found: Iterable[str | None]) -> str:
@@ -68,30 +70,46 @@ def _rank(key: str) -> tuple[int, int]:
 
 
 class _Search:
-    """One look through mappings and lists, level by level, each value once: models by key, and optimizers."""
+    """One look through mappings and lists, level by level, each of them once: models by key, and optimizers."""
 
     def __init__(self, value: Any) -> None:
         self.models: dict[str | None, Any] = {}
         self.optimizers: list[Saved] = []
+        self._groups = self._parameters = 0
+        self._is_model: dict[int, bool] = {}
         level: list[tuple[str | None, Any]] = [(None, value)]
-        seen: set[int] = set()
         for _ in range(NESTING):
-            below: list[tuple[str | None, Any]] = []
-            for key, one in level:
-                if id(one) not in seen:
-                    seen.add(id(one))
-                    below += self._look(key, one)
-            level = below
+            level = [part for key, one in level for part in self._look(key, one)]
 
     def _look(self, key: str | None, value: Any) -> list[tuple[str | None, Any]]:
-        """Note a value that is a model or an optimizer; of anything else, give the parts."""
+        """Note a value that is a model, under each of its keys, or an optimizer; of anything else, give the parts."""
+        if id(value) in self._is_model:
+            if self._is_model[id(value)]:
+                self._enter(key, value)
+            return []
+        self._is_model[id(value)] = False
         if optimizer := saved(value):
-            self.optimizers.append(optimizer)
+            self._add(optimizer)
         elif is_module(value) or is_state_dict(value):
-            self.models.setdefault(key, value)
+            self._is_model[id(value)] = True
+            self._enter(key, value)
         else:
             return [(name if key is None else f"{key}.{name}", part) for name, part in _parts(value)]
         return []
+
+    def _enter(self, key: str | None, value: Any) -> None:
+        """Keep two models apart whose keys are written alike, such as 1 and '1'."""
+        while self.models.setdefault(key, value) is not value:
+            key = f"{key}#2"
+
+    def _add(self, optimizer: Saved) -> None:
+        self.optimizers.append(optimizer)
+        self._groups += len(optimizer.groups)
+        self._parameters += sum(len(group["params"]) for group in optimizer.groups)
+        if self._groups > LIMITS.groups:
+            raise past("groups", f"its optimizers have {self._groups:,} groups")
+        if self._parameters + len(self.optimizers) > LIMITS.entries:
+            raise past("entries", f"its optimizers have {self._parameters:,} parameters")
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
@@ -102,7 +120,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
 
 def _is_key(name: Any) -> bool:
     """Tell a name that may be said: a long one, joined to those of many parts, would fill the memory."""
-    return len(name) <= LIMITS.name_length if type(name) is str else type(name) is int and abs(name) < LARGEST_KEY
+    return len(name) <= LIMITS.name_length if type(name) is str else type(name) is int and abs(name) < _LARGEST_KEY
 
 
 def _holds(value: Any) -> bool:
@@ -117,7 +135,7 @@ def is_state_dict(value: Any) -> bool:
     if metadata_of(value):
         return True
     parts = [part for name, part in entries.items() if type(name) is str and not name.endswith(EXTRA)]
-    if any(is_module(part) or _has_tensors(part) for part in parts):
+    if any(is_module(part) or _has_tensors(part) for part in {id(part): part for part in parts}.values()):
         return False
     return 2 * sum(map(looks_like_tensor, parts)) > len(entries)
 
@@ -133,7 +151,7 @@ def described(value: Any) -> str:
     if looks_like_tensor(value):
         return "one tensor"
     if entries is not None:
-        keys = ", ".join(cut(key) if _is_key(key) else type(key).__name__ for key in list(entries)[:_NAMED])
+        keys = ", ".join(cut(key) if _is_key(key) else "a key that is no text" for key in list(entries)[:_NAMED])
         return f"a dict with {keys}" if entries else "an empty dict"
     if type(value) is Made:
         return f"an object that {cut(value.of)} would build" if type(value.of) is Global else "an object"

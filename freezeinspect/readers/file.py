@@ -71,7 +71,7 @@ def _record(archive: Archive, name: str, key: str | None, values: bool) -> tuple
         found, stored = statedicts.read(modules.mapping(chosen.value) or {}, metadata)
     stored = ordered(stored)
     identities = [one.identity for one in stored]
-    record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=not chosen.others)
+    record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=chosen.is_only)
     if values:
         record = replace(record, fingerprints=fingerprints(stored, archive))
     beyond = imports.beyond(pickled, tree.classes if tree else set())
@@ -108,7 +108,11 @@ def _regular(name: str) -> BinaryIO:
     """Open a file; a pipe or a device would block, or never end, so it is not opened."""
     if "\0" in name:
         raise Unreadable("its name has a null character; name a file")
-    _check_regular(os.stat(name).st_mode)
+    try:
+        mode = os.stat(name).st_mode
+    except UnicodeEncodeError:
+        raise Unreadable("its name cannot be written as this system writes names; rename it") from None
+    _check_regular(mode)
     file = open(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")  # noqa: SIM115
     _check_regular(os.fstat(file.fileno()).st_mode)  # it may have been changed in between
     return file

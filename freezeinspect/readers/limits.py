@@ -24,7 +24,7 @@ class Limits:
     modules: int = 70_000
     text: int = 16 * MIB  # characters of all their paths
     entries: int = 120_000  # names of modules, parameters and buffers, counted under each module that holds them
-    groups: int = 10_000  # of all optimizers
+    groups: int = 10_000  # of all optimizers together
     piped_bytes: int = 64 * 1024 * MIB  # that standard input may write to a temporary file
 
 

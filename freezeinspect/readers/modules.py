@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from freezeinspect.readers.flags import FLAGS, MISSING, NOT_SEEN, STRAY_ON_MODULE, Flags, meaning, stray_names
-from freezeinspect.readers.limits import LIMITS, Unreadable
+from freezeinspect.readers.limits import LIMITS, Unreadable, cut
 from freezeinspect.readers.standins import Global, Made, name_of
 from freezeinspect.readers.stored import Budget, Modules, Stored
-from freezeinspect.readers.tensors import Rebuilt, rebuilt
+from freezeinspect.readers.tensors import Rebuilt, rebuilt_once
 from freezeinspect.state import UNSEEN
 from freezeinspect.walk import WRAPPERS
 
@@ -18,6 +18,11 @@ GRAPH_MODULE = "torch.fx.graph_module.GraphModule.__new__.<locals>.GraphModuleIm
 _MAPPINGS = ("collections.OrderedDict", "builtins.dict", "collections.defaultdict")
 _GRAPH = ("torch.fx.graph_module.reduce_graph_module", "torch.fx.graph_module.reduce_package_graph_module")
 _COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+_MARKS: tuple[tuple[set[str], set[str]], ...] = (  # attributes, and buffers
+    ({"device_ids", "output_device", "dim", "src_device_obj"}, set()),
+    ({"device_ids", "output_device", "dim", "require_backward_grad_sync"}, set()),
+    ({"avg_fn", "multi_avg_fn", "use_buffers"}, {"n_averaged"}),
+)
 _ALLOCATE = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
 _NORMS = ("torch.nn.", "torch.ao.nn.")
 _QUANTISED = "torch.ao.nn.quantized.modules.conv."
@@ -67,7 +72,9 @@ def attributes(value: Any) -> dict[Any, Any] | None:
     if type(value) is not Made or value.items or value.entries:
         return None  # a module that is filled as a list or dict: only its class knows what that does
     states = _states(value)
-    if not states or any(type(state) is not dict for state in states):
+    if any(type(state) is not dict for state in states):
+        return None
+    if not all(any(kind in state for state in states) for kind in HOLDS):
         return None
     found = states[0] if len(states) == 1 else {name: one for state in states for name, one in state.items()}
     return found if all(mapping(found.get(kind)) is not None for kind in HOLDS) else None
@@ -82,11 +89,11 @@ def _states(value: Made) -> list[Any]:
     if kind == _COMPILED and not value.allocated:
         return [{**{held: {} for held in HOLDS}, "_modules": {"_orig_mod": first}}]
     if kind.startswith(_QUANTISED):
-        return [_quantised(state) for state in value.states or ()]
+        return [_quantised_state(state) for state in value.states or ()]
     return value.states or []
 
 
-def _quantised(state: Any) -> Any:
+def _quantised_state(state: Any) -> Any:
     """Give what a quantised convolution's 15 values say of its flags: its mode is the last."""
     if type(state) is not tuple or len(state) != 15:
         return state
@@ -100,8 +107,6 @@ class Module:
         self.value = value
         self.around: tuple[str, ...] = ()  # classes of the wrappers that were passed over
         self.attributes = attributes(value)
-        if any(type(name) is not str for name in self.attributes or ()):
-            raise Unreadable("the name of an attribute is no plain text, so only loading the file would tell it")
         self.type: str | None = None
         if type(value) is Made:
             cls = class_of(value)
@@ -149,21 +154,34 @@ def walk(root: Any) -> Iterator[tuple[str, Module | int]]:
     Wrappers that the user never named are passed over, as walk.walk does. Raises Unreadable past a limit.
     """
     opened: dict[int, Module] = {}
+    checked: set[int] = set()
+    paths: set[str] = set()
     visited: dict[int, int] = {}
     stack: list[tuple[str, Any, int]] = [("", root, 0)]
     budget = Budget()
     while stack:
         path, value, depth = stack.pop()
         module = _unwrapped(value, opened)
+        _check_names(module, checked)
         budget.spend(path, depth, module.entries)
         if id(module.value) in visited:
             yield path, visited[id(module.value)]
             continue
+        if path in paths:
+            raise Unreadable(f"two modules have the path {cut(path)}, so no name tells them apart")
+        paths.add(path)
         visited[id(module.value)] = len(visited)
         yield path, module
         prefix = f"{path}." if path else ""
         below = module.held("_modules").items()
         stack += [(prefix + name, child, depth + 1) for name, child in reversed(below)]
+
+
+def _check_names(module: Module, checked: set[int]) -> None:
+    """Refuse an attribute whose name is no text; many modules may share one large state, which is looked at once."""
+    if id(module.attributes) not in checked and any(type(name) is not str for name in module.attributes or ()):
+        raise Unreadable("the name of an attribute is no plain text, so only loading the file would tell it")
+    checked.add(id(module.attributes))
 
 
 def _unwrapped(value: Any, opened: dict[int, Module]) -> Module:
@@ -195,6 +213,7 @@ class Tree:
         self.tensors: list[Stored] = []
         self.unread: list[tuple[str, str]] = []
         self.classes: set[str] = set()
+        self._rebuilt: dict[int, Rebuilt | None] = {}
         for path, module in walk(root):
             if isinstance(module, int):
                 self.modules.shared.append((path, module))
@@ -209,20 +228,23 @@ class Tree:
         if module.unread:
             self.unread.append((path, module.unread))
         if module.attributes is None:
-            self.tensors.append(Stored(here, UNSEEN, "unknown", Rebuilt(), id(module.value)))
+            self.tensors.append(Stored(here, UNSEEN, "unknown", Rebuilt(), ("object", id(module.value))))
         elif names := stray_names(module.attributes, STRAY_ON_MODULE):
             self.modules.stray[here] = names
         for kind, held in (("parameter", "_parameters"), ("buffer", "_buffers")):
             for name, value in module.held(held).items():
-                self.tensors.append(Stored(here, name, kind, rebuilt(value) or Rebuilt(), id(value)))
+                found = rebuilt_once(value, self._rebuilt) or Rebuilt()
+                self.tensors.append(Stored(here, name, kind, found, ("object", id(value))))
 
 
 def _wrapped_at(module: Module, held: dict[Any, Any]) -> str | None:
-    """Tell a subclass of a wrapper by what only wrappers have beside their one module."""
-    if len(held) != 1 or module.attributes is None:
+    """Tell a subclass of a wrapper by the attributes that torch's have beside their one module."""
+    attributes = module.attributes or {}
+    if list(held) != ["module"] or mapping(attributes.get("_parameters")) != {}:
         return None
-    buffers = mapping(module.attributes.get("_buffers")) or {}
-    return "module" if "n_averaged" in buffers or "device_ids" in module.attributes else None
+    buffers = set(mapping(attributes.get("_buffers")) or ())
+    is_wrapper = any(marks <= attributes.keys() and buffers == own for marks, own in _MARKS)
+    return "module" if is_wrapper else None
 
 
 def metadata_of(value: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from freezeinspect.readers.flags import number
 from freezeinspect.readers.limits import LIMITS, past
@@ -17,6 +17,9 @@ from freezeinspect.readers.tensors import rebuilt
 from freezeinspect.state import ABSENT, NO, UNKNOWN, YES, Answer, Group, Optimizer, Snapshot
 
 LIKE_THE_PARAMETER = ("exp_avg", "momentum_buffer", "square_avg", "sum")  # what torch keeps in a parameter's shape
+
+
+Members: TypeAlias = dict[int, tuple[int, bool]]  # by tensor: in which group, and whether it was stepped
 
 
 class Saved(NamedTuple):
@@ -35,12 +38,10 @@ def saved(value: Any) -> Saved | None:
     listed = (entries or {}).get("param_groups")
     if type(listed) is not list:
         return None
-    if len(listed) > LIMITS.groups:
-        raise past("groups", f"an optimizer has {len(listed):,} groups")
     groups = [group for group in map(mapping, listed) if group is not None and type(group.get("params")) is list]
     state = mapping((entries or {}).get("state")) or {}
-    if (count := sum(len(group["params"]) for group in groups)) > LIMITS.entries:
-        raise past("entries", f"an optimizer has {count:,} parameters")
+    if len(groups) > LIMITS.groups:
+        raise past("groups", f"an optimizer has {len(groups):,} groups")
     return Saved(name_of(kind) or None, state, groups) if len(groups) == len(listed) else None
 
 
@@ -50,6 +51,7 @@ class _Places(NamedTuple):
     by_name: dict[str, tuple[int, ...]]
     by_identity: dict[Hashable, list[int]]
     shapes: tuple[tuple[int, ...] | None, ...]
+    are_parameters: bool  # those of the model were pickled as themselves
 
 
 def beside(snapshot: Snapshot, found: Sequence[Saved], identities: Sequence[Hashable], trusted: bool) -> Snapshot:
@@ -87,12 +89,14 @@ def _places(snapshot: Snapshot, identities: Sequence[Hashable], trusted: bool) -
         by_identity.setdefault(identity, []).append(i)
     everywhere = range(len(structure.tensors)) if trusted else ()
     by_name = {structure.full_name(i): tuple(by_identity[identities[i]]) for i in everywhere}
-    return _Places(by_name, by_identity, tuple(tensor.shape for tensor in structure.tensors))
+    kinds = {tensor.kind for tensor in structure.tensors}
+    shapes = tuple(tensor.shape for tensor in structure.tensors)
+    return _Places(by_name, by_identity, shapes, are_parameters="parameter" in kinds)
 
 
-def _members(one: Saved, places: _Places) -> dict[int, tuple[int, bool]] | None:
+def _members(one: Saved, places: _Places) -> Members | None:
     """Map each tensor that an optimizer holds to its group and whether it was stepped; None if nothing tells."""
-    members: dict[int, tuple[int, bool]] = {}
+    members: Members = {}
     for at, group in enumerate(one.groups):
         where = _where(group, one.type, places)
         if where is None or not all(map(partial(_fits, one, places), group["params"], where)):
@@ -106,11 +110,12 @@ def _where(group: dict[Any, Any], kind: str | None, places: _Places) -> list[Seq
     """Give the tensors of each of a group's parameters, none for one that no module owns; None if nothing tells."""
     params, listed = group["params"], group.get("param_names")
     if kind is not None:
-        found: list[Sequence[int]] = [places.by_identity.get(id(one), ()) for one in params]
-        return found if any(found) or any(type(one) is int for one in places.by_identity) else None
+        found: list[Sequence[int]] = [places.by_identity.get(("object", id(one)), ()) for one in params]
+        return found if places.are_parameters else None
     if type(listed) is not list or len(listed) != len(params) or not all(type(name) is str for name in listed):
         return None
-    for spelt in (listed, [as_written(name) for name in listed], [name.removeprefix("module.") for name in listed]):
+    without = [".".join(part for part in name.split(".") if part != "module") for name in listed]
+    for spelt in (listed, [as_written(name) for name in listed], [as_written(name) for name in without]):
         if all(name in places.by_name for name in spelt):
             return [places.by_name[name] for name in spelt]
     return None
@@ -123,10 +128,8 @@ def _fits(one: Saved, places: _Places, key: Any, tensors: Sequence[int]) -> bool
     return all(shape in (None, (), places.shapes[tensor]) for tensor in tensors for shape in shapes)
 
 
-def _without_rivals(
-    found: Sequence[Saved], members: list[dict[int, tuple[int, bool]] | None]
-) -> list[dict[int, tuple[int, bool]] | None]:
-    """Distrust names that two optimizers claim: one of them steps another model's."""
+def _without_rivals(found: Sequence[Saved], members: list[Members | None]) -> list[Members | None]:
+    """Distrust names that two optimizers claim: one of them may step another model's."""
     claims = Counter(i for one, each in zip(found, members, strict=True) if one.type is None for i in each or ())
     return [
         None if one.type is None and any(claims[i] > 1 for i in each or ()) else each
@@ -134,7 +137,7 @@ def _without_rivals(
     ]
 
 
-def _optimizer(one: Saved, places: _Places, members: dict[int, tuple[int, bool]] | None) -> Optimizer:
+def _optimizer(one: Saved, places: _Places, members: Members | None) -> Optimizer:
     known = members is not None
     where = [_where(group, one.type, places) if known else None for group in one.groups]
     return Optimizer(one.type, tuple(_group(*pair, one.state) for pair in zip(one.groups, where, strict=True)))

@@ -8,7 +8,7 @@ from typing import Any
 from freezeinspect.readers.flags import NOT_SEEN
 from freezeinspect.readers.limits import LIMITS, Unreadable, past
 from freezeinspect.readers.stored import Budget, Modules, Stored
-from freezeinspect.readers.tensors import Rebuilt, rebuilt
+from freezeinspect.readers.tensors import Rebuilt, rebuilt_once
 from freezeinspect.state import NO, UNKNOWN, UNSEEN
 
 EXTRA = "_extra_state"  # what torch calls anything that a module adds to its state_dict
@@ -33,7 +33,7 @@ def read(entries: dict[Any, Any], metadata: Iterable[Any] = ()) -> tuple[Modules
         owner, _, name = full.rpartition(".")
         stored.append(Stored(index[owner], name, "parameter" if one.is_parameter else "unknown", _known(one), identity))
     if stored and not listed and all(one.kind == "parameter" for one in stored):  # named_parameters() has no buffers
-        stored += [Stored(i, UNSEEN, "buffer", Rebuilt(), (UNSEEN, i)) for i in range(len(paths))]
+        stored += [Stored(i, UNSEEN, "buffer", Rebuilt(), ("object", (UNSEEN, i))) for i in range(len(paths))]
     return Modules(paths, [NOT_SEEN] * len(paths), [], {}), stored
 
 
@@ -42,21 +42,23 @@ def _known(one: Rebuilt) -> Rebuilt:
     return one._replace(requires_grad=UNKNOWN) if one.requires_grad is NO and not one.is_parameter else one
 
 
-def tensors(entries: dict[Any, Any]) -> dict[str, tuple[Any, Rebuilt]]:
+def tensors(entries: dict[Any, Any]) -> dict[str, tuple[tuple[str, Any], Rebuilt]]:
     """Give the tensors of a mapping by name, each with what tells one memory from another.
 
     Raises Unreadable for a name that is no text.
     """
     if len(entries) > LIMITS.entries:
         raise past("entries", f"it has {len(entries):,} names")
-    found = {}
+    found: dict[str, tuple[tuple[str, Any], Rebuilt]] = {}
+    known: dict[int, Rebuilt | None] = {}
     for name, value in entries.items():
-        one = rebuilt(value)
+        one = rebuilt_once(value, known)
         if one is None or type(name) in (int, type(None)) or (type(name) is str and name.endswith(EXTRA)):
             continue
         if type(name) is not str or not all(name.split(".")):
-            raise Unreadable("a tensor has an empty name, or one that is no plain text; torch.save writes neither")
-        found[name] = (id(value) if one.is_parameter else one.place or id(value), one)
+            raise Unreadable("the name of a tensor is empty, or no plain text, so it has no place in a tree of modules")
+        is_itself = one.is_parameter or one.place is None
+        found[name] = (("object", id(value)) if is_itself else ("memory", one.place), one)
     return found
 
 

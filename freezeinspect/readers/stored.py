@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from freezeinspect.readers.flags import STRAY_ON_PARAMETER, Flags, stray_names, ties
+from freezeinspect.readers.flags import Flags, ties
 from freezeinspect.readers.limits import LIMITS, cut, past
 from freezeinspect.readers.tensors import Rebuilt
 from freezeinspect.state import ABSENT, Snapshot, Structure
@@ -14,13 +14,16 @@ _ORDER = ("parameter", "buffer", "unknown")
 
 
 class Stored(NamedTuple):
-    """One tensor of a file: whose it is, and what is known of it; two with one identity are one tensor."""
+    """One tensor of a file: whose it is, and what is known of it; two with one identity are one tensor.
+
+    An identity is ("object", …) for one that was pickled as itself, ("memory", …) for one that was detached.
+    """
 
     owner: int
     name: str
     kind: str
     tensor: Rebuilt
-    identity: Hashable
+    identity: tuple[str, Hashable]
 
 
 class Modules(NamedTuple):
@@ -41,7 +44,8 @@ def snapshot(modules: Modules, tensors: Sequence[Stored]) -> Snapshot:
     """Make the record of ordered tensors; stray names of parameters come after those of their module."""
     stray = dict(modules.stray)
     for one in tensors:
-        if one.kind != "buffer" and (names := stray_names(one.tensor.attributes, STRAY_ON_PARAMETER, f"{one.name}.")):
+        if one.kind != "buffer" and one.tensor.stray:
+            names = tuple(f"{one.name}.{name}" for name in sorted(one.tensor.stray))
             stray[one.owner] = stray.get(one.owner, ()) + names
     columns = (
         tuple(one.owner for one in tensors),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any, NamedTuple
 
-from freezeinspect.readers.flags import answer
+from freezeinspect.readers.flags import STRAY_ON_PARAMETER, answer, stray_names
 from freezeinspect.readers.standins import Global, Made, Persistent, name_of
 from freezeinspect.state import UNKNOWN, Answer
 
-NESTING = 20  # rebuilds within rebuilds: torch makes three
+DEPTH = 20  # rebuilds within rebuilds: torch makes three
 _LARGEST = 2**63 - 1  # a size, and the number of elements, are 64-bit integers
 _DIMENSIONS = 64
 
@@ -58,10 +57,10 @@ class Rebuilt(NamedTuple):
     is_parameter: bool = False
     place: Place | None = None
     plain: bool = False
-    attributes: Mapping[Any, Any] = ChainMap()
+    stray: frozenset[str] = frozenset()  # misspelled names that were set to false
 
 
-def rebuilt(value: Any, nesting: int = NESTING) -> Rebuilt | None:
+def rebuilt(value: Any, nesting: int = DEPTH) -> Rebuilt | None:
     """Read what would be rebuilt as a tensor; None where it is no tensor that torch knows how to rebuild."""
     if type(value) is not Made or not nesting:
         return None
@@ -72,7 +71,14 @@ def rebuilt(value: Any, nesting: int = NESTING) -> Rebuilt | None:
         found = read(nesting - 1, *value.args)
     except (TypeError, ValueError, IndexError, KeyError):  # torch would fail on these arguments
         return None
-    return found and (found._replace(attributes=_attributes(value.states)) if value.states else found)
+    return found and (found._replace(stray=found.stray | _stray(value.states)) if value.states else found)
+
+
+def rebuilt_once(value: Any, known: dict[int, Rebuilt | None]) -> Rebuilt | None:
+    """Read a tensor, or give what is known of it: one may stand under many names."""
+    if id(value) not in known:
+        known[id(value)] = rebuilt(value)
+    return known[id(value)]
 
 
 def looks_like_tensor(value: Any) -> bool:
@@ -80,9 +86,13 @@ def looks_like_tensor(value: Any) -> bool:
     return type(value) is Made and name_of(value.of) in REBUILDS
 
 
-def _attributes(states: Iterable[Any]) -> Mapping[Any, Any]:
-    """Give what was set last, without a copy: many tensors may share one large state."""
-    return ChainMap(*[state for state in states if type(state) is dict][::-1])
+def _stray(states: Iterable[Any]) -> frozenset[str]:
+    """Give the misspelled attributes that were set to false, as they were set last."""
+    last: dict[str, Any] = {}
+    for state in states:
+        if type(state) is dict:
+            last |= {name: state[name] for name in STRAY_ON_PARAMETER if name in state}
+    return frozenset(stray_names(last, STRAY_ON_PARAMETER))
 
 
 def _tensor(
@@ -109,7 +119,7 @@ def _quantised(
 def _parameter(nesting: int, data: Any, requires_grad: Any, hooks: Any = None, state: Any = None) -> Rebuilt:
     inner = rebuilt(data, nesting) or Rebuilt()
     parts = state if type(state) is tuple else (state,)
-    return inner._replace(requires_grad=answer(requires_grad), is_parameter=True, attributes=_attributes(parts[:2]))
+    return inner._replace(requires_grad=answer(requires_grad), is_parameter=True, stray=_stray(parts[:2]))
 
 
 def _of_type(nesting: int, function: Any, kind: Any, args: Any, state: Any) -> Rebuilt | None:
@@ -118,7 +128,7 @@ def _of_type(nesting: int, function: Any, kind: Any, args: Any, state: Any) -> R
         return None
     parts = state if type(state) is tuple else (state,)
     is_parameter = inner.is_parameter or name_of(kind) == "torch.nn.parameter.Parameter"
-    return inner._replace(is_parameter=is_parameter, attributes=_attributes(parts[:2]))
+    return inner._replace(is_parameter=is_parameter, stray=_stray(parts[:2]))
 
 
 def _sparse(_: int, layout: Any, data: Any) -> Rebuilt:
@@ -211,7 +221,7 @@ def _dtype(dtype: Any) -> str | None:
 
 def _place(storage: Any, offset: Any, size: Any, stride: Any) -> Place | None:
     id = _storage(storage)
-    if not id or type(id[2]) is not str or type(offset) is not int:
+    if not id or type(id[2]) is not str or _integers((offset,)) is None:
         return None
     shape, strides = _shape(size), _integers(stride)
     return None if shape is None or strides is None else Place(id[2], offset, shape, strides)

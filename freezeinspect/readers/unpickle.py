@@ -21,6 +21,8 @@ from typing import Any
 from freezeinspect.readers.limits import LIMITS, Limits, Unreadable, cut
 from freezeinspect.readers.standins import Composite, Global, Made, Persistent
 
+INTEGER_BITS = 512
+
 
 @dataclass(frozen=True)
 class Pickled:
@@ -116,6 +118,13 @@ class _Machine:
 
 
 def _push(machine: _Machine, value: Any) -> None:
+    machine.stack.append(value)
+
+
+def _push_integer(machine: _Machine, value: int) -> None:
+    """Push a number, unless it is of many bits: to hash it, or to write it out, would take long again and again."""
+    if value.bit_length() > INTEGER_BITS:
+        raise _Refused(f"an integer of {value.bit_length():,} bits, and the limit is {INTEGER_BITS}")
     machine.stack.append(value)
 
 
@@ -331,11 +340,12 @@ def _nothing(machine: _Machine, _: Any) -> None:
     pass
 
 
-_VALUES = """INT BININT BININT1 BININT2 LONG LONG1 LONG4 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 STRING UNICODE
+_VALUES = """BININT BININT1 BININT2 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 STRING UNICODE
 SHORT_BINUNICODE BINUNICODE BINUNICODE8 FLOAT BINFLOAT"""
 
 _DOES: dict[str, Callable[[_Machine, Any], None]] = {
     **dict.fromkeys(_VALUES.split(), _push),
+    **dict.fromkeys(("INT", "LONG", "LONG1", "LONG4"), _push_integer),
     **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), _push_python_2_text),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _get),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _put),

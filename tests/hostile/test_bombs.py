@@ -2,7 +2,7 @@
 
 import pytest
 
-from hostile import bombs, trees
+from hostile import bombs, repeats, trees
 from hostile.child import report
 from hostile.opcodes import archive
 
@@ -14,4 +14,9 @@ def test_a_bomb_is_shown_or_refused_in_time_and_memory(attack, tmp_path):
 
 @pytest.mark.parametrize("attack", trees.TREES, ids=lambda attack: attack.__name__)
 def test_a_tree_that_grows_is_shown_or_refused_in_time_and_memory(attack, tmp_path):
+    report(archive(attack(), deflated=True), tmp_path)
+
+
+@pytest.mark.parametrize("attack", repeats.REPEATS, ids=lambda attack: attack.__name__)
+def test_one_large_thing_under_many_names_is_shown_or_refused_in_time_and_memory(attack, tmp_path):
     report(archive(attack(), deflated=True), tmp_path)

@@ -54,6 +54,22 @@ def test_the_model_is_found_and_the_choice_is_said(value: Any, content: str, tmp
     assert owned <= {"weight", "bias", "?"}
 
 
+def test_one_model_under_two_keys_is_there_under_both(tmp_path: Path) -> None:
+    value = {"state_dict": WEIGHTS, "ema": WEIGHTS}
+    assert (
+        read(value, tmp_path, "ema").source.content
+        == "a state_dict under 'ema' (also there: 'state_dict'; --key chooses)"
+    )
+
+
+def test_two_models_whose_keys_are_written_alike_are_both_there(tmp_path: Path) -> None:
+    assert (
+        read({"1": NET, 1: EMA}, tmp_path).source.content
+        == "a pickled module under '1' (also there: '1#2'; --key chooses)"
+    )
+    assert read({"1": NET, 1: EMA}, tmp_path, "1#2").summary.parameters == 12
+
+
 def test_a_key_chooses(tmp_path: Path) -> None:
     value = {"ema": EMA, "model": NET, "nested": {"net": WEIGHTS}}
     assert read(value, tmp_path, "ema").summary.parameters == 12

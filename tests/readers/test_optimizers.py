@@ -136,6 +136,14 @@ class TestPickledWhole:
         assert report == fi.inspect(one, optimizer)
 
 
+def test_a_whole_one_beside_detached_tensors_may_hold_any_of_them(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    state = {**model.state_dict(), "x": torch.eye(2).to_sparse()}
+    report = read(tmp_path, model=state, optimizer=SGD(model.parameters(), lr=0.5))
+    assert report.snapshot.optimizers[0].groups[0].orphans is None
+    assert set(report.snapshot.groups) == {None}
+
+
 @pytest.mark.parametrize(
     ("lr", "read_as"), [(0.5, 0.5), (1, 1.0), (torch.tensor(0.5), None), (float("nan"), None), ("fast", None)]
 )
