@@ -10,8 +10,10 @@ from freezeinspect.freezing import unfreeze as unfreeze
 from freezeinspect.readers.limits import Unreadable as Unreadable
 from freezeinspect.regimes import WhatIf as WhatIf
 from freezeinspect.regimes import what_if as what_if
-from freezeinspect.report import Report as Report
+from freezeinspect.report import diff as diff
 from freezeinspect.report import inspect as inspect
+from freezeinspect.report.difference import Diff as Diff
+from freezeinspect.report.model import Report as Report
 from freezeinspect.state import Answer as Answer
 from freezeinspect.state import Finding as Finding
 from freezeinspect.state import Observed as Observed

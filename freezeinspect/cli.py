@@ -10,13 +10,14 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from freezeinspect.patterns import BadPattern, MatchesNothing
 from freezeinspect.readers.limits import Unreadable
 from freezeinspect.report import Report, inspect
+from freezeinspect.report import diff as compare
 from freezeinspect.views.text import visible
 
 if TYPE_CHECKING:
@@ -133,6 +134,39 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
     sys.exit(2 if refused else 0)
 
 
+@main.command()
+@click.argument("before")
+@click.argument("after")
+@click.option("--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
+@click.option("--exact", is_flag=True, help="Compare bytes, not the zips' checksums.")
+@click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
+@click.option("--only", metavar="PATTERN", help="Tell only of what matches, as 'backbone' or '**.running_*'.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["weights", "stats", "flags", "structure", "any"]),
+    multiple=True,
+    help="End with exit code 1 where these differ; may be given again.",
+)
+def diff(
+    before: str, after: str, form: str, exact: bool, key: str | None, only: str | None, fail_on: tuple[str, ...]
+) -> None:
+    """Tell what differs between two files of torch.save: weights, running statistics, flags, structure.
+
+    Neither is run, and weights are read only where the zips' checksums do not tell. Exit code 1: something of
+    --fail-on differs; 2: a file cannot be read, or nothing matches.
+    """
+    try:
+        found = compare(before, after, exact=exact, key=key)
+        found = found if only is None else found.only(only)
+    except (Unreadable, BadPattern, MatchesNothing) as error:
+        fail(visible(str(error)))
+    _put(
+        found.to_json() if form == "json" else found.to_markdown().rstrip() if form == "markdown" else str(found), None
+    )
+    if ("any" in fail_on and found) or any(found.has(kind) for kind in fail_on):
+        sys.exit(1)
+
+
 def _is_same(output: Path, file: str) -> bool:
     try:
         return output.samefile(file)
@@ -227,7 +261,7 @@ def _folder(path: Path) -> None:
         fail(f"--output {path}: {error.strerror}; name a folder that can be written")
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """End the program for input or a call that cannot be used: one line, exit code 2."""
     click.echo(f"freezeinspect: {message}", err=True)
     sys.exit(2)

@@ -26,6 +26,7 @@ ROOMS = sorted(
 
 PUBLIC = [
     "Answer",
+    "Diff",
     "Finding",
     "Observed",
     "Report",
@@ -36,6 +37,7 @@ PUBLIC = [
     "apply_leaf",
     "bn_freeze",
     "children",
+    "diff",
     "freeze",
     "freeze_all_but",
     "freeze_to",
@@ -151,7 +153,7 @@ def test_an_unknown_name_says_the_nearest() -> None:
 
 
 def test_a_name_near_to_none_lists_all() -> None:
-    with pytest.raises(AttributeError, match=r"no attribute 'zzz'; it has Answer, Finding, .*, what_if"):
+    with pytest.raises(AttributeError, match=r"no attribute 'zzz'; it has Answer, Diff, Finding, .*, what_if"):
         freezeinspect.zzz  # noqa: B018
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
+from functools import cached_property
 from struct import unpack
 from typing import BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -24,6 +25,7 @@ class Archive:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
+        self.size = file.seek(0, 2)
         members, self._end = _directory(file)
         self._top = _top_folder(members)
         self._members = _by_name(members)
@@ -59,7 +61,7 @@ class Archive:
         start = self._start(member)
         return start, start + member.file_size
 
-    @property
+    @cached_property
     def is_little_endian(self) -> bool:
         """Tell whether the bytes are in the order that this machine, and nearly every other, has."""
         member = self._members.get(f"{self._top}/byteorder")

@@ -6,10 +6,10 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from freezeinspect.readers import imports, modules, statedicts
 from freezeinspect.readers.archive import START, Archive
@@ -18,7 +18,7 @@ from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
 from freezeinspect.readers.stored import ordered, snapshot
 from freezeinspect.readers.unpickle import unpickle
-from freezeinspect.readers.values import fingerprints
+from freezeinspect.readers.values import Values
 from freezeinspect.state import Observed, Snapshot, Source
 
 FORMAT = "torch zip"
@@ -40,6 +40,15 @@ _WAY_OUT = "what this version reads is the zip that torch.save writes"
 _AGAIN = f"{_WAY_OUT}: load it with weights_only=True and torch.save it again"
 
 
+class Opened(NamedTuple):
+    """An open file as a record, and the values of its tensors, read when they are asked for."""
+
+    snapshot: Snapshot
+    observed: Observed
+    source: Source
+    values: Values
+
+
 def read(
     path: str | os.PathLike[str], key: str | None = None, values: bool = False
 ) -> tuple[Snapshot, Observed, Source]:
@@ -48,18 +57,28 @@ def read(
     `key` chooses among the models of a training checkpoint; `values` asks for a fingerprint of each tensor, for which
     the file is read to its end. Raises Unreadable.
     """
+    with opened(path, key) as one:
+        prints = one.values.fingerprints() if values else ()
+        return replace(one.snapshot, fingerprints=prints), one.observed, one.source
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], key: str | None = None) -> Iterator[Opened]:
+    """Read a file as `read` does, and keep it open for its values. Raises Unreadable."""
     name = os.fsdecode(path)
-    try:
-        with _opened(name) as file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(_opened(name))
             _check_format(file)
-            return _record(Archive(file), name, key, values)
-    except Unreadable as error:
-        raise Unreadable(f"{name if name and name.isprintable() else ascii(name)}: {error}") from None
-    except MemoryError:
-        raise Unreadable(f"{name!a}: it takes more memory than there is; free some, or ask for fewer files") from None
+            one = _record(Archive(file), name, key)
+        except Unreadable as error:
+            raise Unreadable(f"{name if name and name.isprintable() else ascii(name)}: {error}") from None
+        except MemoryError:
+            raise Unreadable(f"{name!a}: it takes more memory than there is; free some, and try again") from None
+        yield one
 
 
-def _record(archive: Archive, name: str, key: str | None, values: bool) -> tuple[Snapshot, Observed, Source]:
+def _record(archive: Archive, name: str, key: str | None) -> Opened:
     pickled = unpickle(archive.pickle())
     chosen = choose(pickled.value, key)
     tree = None
@@ -72,10 +91,8 @@ def _record(archive: Archive, name: str, key: str | None, values: bool) -> tuple
     stored = ordered(stored)
     identities = [one.identity for one in stored]
     record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=chosen.is_only)
-    if values:
-        record = replace(record, fingerprints=fingerprints(stored, archive))
-    beyond = imports.beyond(pickled, tree.classes if tree else set())
-    return record, Observed(imports=beyond), Source("file", name, FORMAT, _content(chosen, tree))
+    observed = Observed(imports=imports.beyond(pickled, tree.classes if tree else set()))
+    return Opened(record, observed, Source("file", name, FORMAT, _content(chosen, tree)), Values(archive, stored))
 
 
 def _content(chosen: Chosen, tree: modules.Tree | None) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from freezeinspect.fingerprint import BLOCK, of_bytes
 from freezeinspect.readers.archive import Archive
 from freezeinspect.readers.stored import Stored
 from freezeinspect.readers.tensors import Place
+from freezeinspect.state import NO, UNKNOWN, YES, Answer
 
 ITEM_SIZES = {
     **dict.fromkeys(("bool", "uint8", "int8", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"), 1),
@@ -19,50 +20,118 @@ ITEM_SIZES = {
     **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
     "complex128": 16,
 }
-_EXPANDED = 2**20  # elements that a tensor may have beyond those of its storage
-_SHOWN_FROM = 2**28  # bytes of a file that are worth a progress bar
+_EXPANDED = 2**20  # bytes that a tensor may have beyond those of its storage
+_AGAIN = 4  # times that a file may be read, for tensors that are views of each other
+_SHOWN_FROM = 2**28  # bytes that are worth a progress bar
 
 
-def fingerprints(stored: Sequence[Stored], archive: Archive) -> tuple[str | None, ...]:
-    """Digest each tensor as fingerprint.of_tensor would once it is loaded; None where its bytes do not say."""
-    from tqdm import tqdm
+class Seal(NamedTuple):
+    """What a zip says of a tensor's bytes without their being read: the checksum and place of its storage.
 
-    if not archive.is_little_endian:
-        return (None,) * len(stored)
-    known: dict[Any, str | None] = {}
-    total = sum(ITEM_SIZES.get(one.tensor.dtype or "", 0) * (one_elements(one) or 0) for one in stored)
-    disable = None if total >= _SHOWN_FROM else True
-    with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=disable) as bar:
-        for one in stored:
-            key = (one.tensor.place, one.tensor.dtype)
-            if key not in known:
-                known[key] = _fingerprint(one, archive)
-            bar.update(ITEM_SIZES.get(one.tensor.dtype or "", 0) * (one_elements(one) or 0))
-    return tuple(known[one.tensor.place, one.tensor.dtype] if one.tensor.plain else None for one in stored)
+    One that is `alone` in its storage is all of it.
+    """
+
+    crc: int
+    size: int
+    dtype: str | None
+    layout: tuple[int, tuple[int, ...], tuple[int, ...]]
+    alone: bool
 
 
-def one_elements(one: Stored) -> int | None:
-    """Count the elements of a stored tensor."""
-    return None if one.tensor.shape is None else prod(one.tensor.shape)
+class Values:
+    """The values of a file's tensors, read when they are asked for."""
+
+    def __init__(self, archive: Archive, stored: Sequence[Stored]) -> None:
+        self.archive, self.stored = archive, stored
+        self._known: dict[Any, str | None] = {}
+        self._left = _AGAIN * archive.size
+
+    def fingerprints(self) -> tuple[str | None, ...]:
+        """Digest each tensor as fingerprint.of_tensor would once it is loaded; None where its bytes do not say."""
+        total = sum(map(self._length, range(len(self.stored))))
+        if total < _SHOWN_FROM:
+            return tuple(map(self.fingerprint, range(len(self.stored))))
+        from tqdm import tqdm
+
+        found = []
+        with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+            for i in range(len(self.stored)):
+                found.append(self.fingerprint(i))
+                bar.update(self._length(i))
+        return tuple(found)
+
+    def fingerprint(self, i: int) -> str | None:
+        """Digest one tensor, once for all that are at its place."""
+        one = self.stored[i].tensor
+        key = (one.place, one.dtype, one.plain)
+        if key not in self._known:
+            blocks = self.blocks(i)
+            known = blocks is not None and one.dtype is not None and one.shape is not None
+            self._known[key] = of_bytes(one.dtype, one.shape, blocks) if known else None  # type: ignore[arg-type]
+        return self._known[key]
+
+    def seal(self, i: int) -> Seal | None:
+        """Give what the zip says; None where its writer left the checksum out, or the bytes say too little."""
+        one = self.stored[i].tensor
+        member = self.archive.storage(one.place.storage) if one.place is not None and one.plain else None
+        if one.place is None or member is None or (member.CRC == 0 and member.file_size):
+            return None
+        alone = is_contiguous(one.place) and self._length(i) == member.file_size
+        return Seal(member.CRC, member.file_size, one.dtype, one.place[1:], alone)
+
+    def blocks(self, i: int) -> Iterator[bytes] | None:
+        """Give the elements in row-major order, in blocks; None where the bytes are not the values, or lack some."""
+        one = self.stored[i].tensor
+        place, size = one.place, ITEM_SIZES.get(one.dtype or "")
+        if place is None or size is None or not one.plain or not self.archive.is_little_endian:
+            return None
+        if not prod(place.shape):
+            return iter(())
+        member, length = self.archive.storage(place.storage), self._length(i)
+        if member is None or (last_element(place) + 1) * size > member.file_size:
+            return None
+        self._left -= length
+        if length > member.file_size + _EXPANDED or self._left < 0:
+            return None
+        start, _ = self.archive.span(member)
+        if is_contiguous(place):
+            return _blocks(self.archive, start + place.offset * size, length)
+        return _gathered(self.archive, start, member.file_size, place, size)
+
+    def _length(self, i: int) -> int:
+        one = self.stored[i].tensor
+        return ITEM_SIZES.get(one.dtype or "", 0) * prod(one.shape or ())
 
 
-def _fingerprint(one: Stored, archive: Archive) -> str | None:
-    place, size = one.tensor.place, ITEM_SIZES.get(one.tensor.dtype or "")
-    if place is None or size is None or not one.tensor.plain or one.tensor.dtype is None:
-        return None
-    if not prod(place.shape):
-        return of_bytes(one.tensor.dtype, place.shape, [])
-    member = archive.storage(place.storage)
-    if member is None or (last_element(place) + 1) * size > member.file_size:
-        return None
-    if prod(place.shape) * size > member.file_size + _EXPANDED:
-        return None
-    start, _ = archive.span(member)
-    if is_contiguous(place):
-        blocks = _blocks(archive, start + place.offset * size, prod(place.shape) * size)
-    else:
-        blocks = _gathered(archive, start, member.file_size, place, size)
-    return of_bytes(one.tensor.dtype, place.shape, blocks)
+def changed(before: Values, i: int, after: Values, j: int, exact: bool) -> Answer:
+    """Tell whether two tensors of equal dtype and shape have other values, from the zips' checksums where they do.
+
+    Equal checksums at equal places mean equal values; others prove a change only of a tensor that is all of its
+    storage. Where they tell nothing, or `exact` is asked for, the bytes are compared.
+    """
+    one, other = (None, None) if exact else (before.seal(i), after.seal(j))
+    if one is not None and other is not None:
+        if one == other:
+            return NO
+        if one.alone and other.alone and one.size == other.size and one.crc != other.crc:
+            return YES
+    blocks, others = before.blocks(i), after.blocks(j)
+    if blocks is None or others is None:
+        return UNKNOWN
+    return NO if _are_equal(blocks, others) else YES
+
+
+def _are_equal(blocks: Iterator[bytes], others: Iterator[bytes]) -> bool:
+    """Compare two streams of bytes, whatever their blocks."""
+    one = other = b""
+    while True:
+        one, other = one or next(blocks, b""), other or next(others, b"")
+        if not one or not other:
+            return not one and not other
+        both = min(len(one), len(other))
+        if one[:both] != other[:both]:
+            return False
+        one, other = one[both:], other[both:]
 
 
 def last_element(place: Place) -> int:
@@ -96,11 +165,14 @@ def _gathered(archive: Archive, start: int, length: int, place: Place, size: int
     import numpy as np
 
     page = start - start % mmap.ALLOCATIONGRANULARITY
-    with mmap.mmap(archive.file.fileno(), start - page + length, offset=page, access=mmap.ACCESS_READ) as mapped:
-        elements = np.frombuffer(mapped, dtype=f"V{size}", count=length // size, offset=start - page)
-        strides = tuple(stride * size for stride in place.strides)
-        whole = np.lib.stride_tricks.as_strided(elements[place.offset :], place.shape, strides, writeable=False)
-        rows = max(1, BLOCK // max(1, whole[0].size * size))
+    mapped = mmap.mmap(archive.file.fileno(), start - page + length, offset=page, access=mmap.ACCESS_READ)
+    elements = np.frombuffer(mapped, dtype=f"V{size}", count=length // size, offset=start - page)
+    strides = tuple(stride * size for stride in place.strides)
+    whole = np.lib.stride_tricks.as_strided(elements[place.offset :], place.shape, strides, writeable=False)
+    rows = max(1, BLOCK // max(1, whole[0].size * size))
+    try:
         for first in range(0, place.shape[0], rows):
             yield whole[first : first + rows].tobytes()
-        del elements, whole
+    finally:
+        del elements, whole  # a map that is looked at cannot be closed
+        mapped.close()

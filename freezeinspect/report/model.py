@@ -1,4 +1,4 @@
-"""The faces: a Report of one model, and what makes it."""
+"""The face of one model: a Report, module by module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from freezeinspect.verdicts import Summary, Verdicts, judge, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
 
     from freezeinspect.views.rows import Row
 
@@ -298,44 +297,3 @@ class Report:
 
     def __hash__(self) -> int:
         return hash(self.snapshot.structure.paths)
-
-
-def inspect(
-    model: nn.Module | str | os.PathLike[str],
-    optimizer: Any = None,
-    *,
-    input_size: Any = None,
-    input_data: Any = None,
-    key: str | None = None,
-    values: bool = False,
-) -> Report:
-    """Report the freeze state of a model, live or in a file: what is frozen, what trains and what will move.
-
-    `optimizer` is one optimizer or a list of them. `input_size` or `input_data` adds output shapes and
-    multiply-adds by torchinfo, run on a twin. The model is never changed. Of a file nothing is run or imported; `key`
-    chooses among the models of a training checkpoint. No value is read unless `values` asks for a fingerprint of
-    each tensor, so that a later report can tell what moved. Raises NotAModule, NotAnOptimizer, ShapesUnknown, and for a
-    file Unreadable.
-    """
-    if isinstance(model, str | os.PathLike):
-        return _of_file(model, key, values, optimizer, input_size, input_data)
-    if key is not None:
-        raise TypeError("key= chooses a model in a file, but a live model was given; leave it out")
-    from freezeinspect.readers import live
-
-    snapshot = live.read(model, optimizer, values=values)
-    if input_size is None and input_data is None:
-        return Report(snapshot)
-    from freezeinspect.shapes import measure
-
-    return Report(snapshot, shapes=measure(model, input_size, input_data))
-
-
-def _of_file(path: str | os.PathLike[str], key: str | None, values: bool, *live_only: Any) -> Report:
-    from freezeinspect.readers import file
-
-    if any(one is not None for one in live_only):
-        raise TypeError(
-            f"an optimizer or an input needs a live model, but {os.fspath(path)!r} is a file; load it first"
-        )
-    return Report(*file.read(path, key, values))

@@ -1,0 +1,96 @@
+"""The faces: a Report of one model, a Diff of two, and what makes them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from freezeinspect.report.difference import Diff
+from freezeinspect.report.model import ModuleState, NoSuchModule, Report
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Diff", "ModuleState", "NoSuchModule", "Report", "diff", "inspect"]
+
+Model: TypeAlias = "nn.Module | Report | str | os.PathLike[str]"
+
+
+def inspect(
+    model: nn.Module | str | os.PathLike[str],
+    optimizer: Any = None,
+    *,
+    input_size: Any = None,
+    input_data: Any = None,
+    key: str | None = None,
+    values: bool = False,
+) -> Report:
+    """Report the freeze state of a model, live or in a file: what is frozen, what trains and what will move.
+
+    `optimizer` is one optimizer or a list of them. `input_size` or `input_data` adds output shapes and
+    multiply-adds by torchinfo, run on a twin. The model is never changed. Of a file nothing is run or imported; `key`
+    chooses among the models of a training checkpoint. No value is read unless `values` asks for a fingerprint of
+    each tensor, so that a later report can tell what moved. Raises NotAModule, NotAnOptimizer, ShapesUnknown, and for a
+    file Unreadable.
+    """
+    if isinstance(model, str | os.PathLike):
+        return _of_file(model, key, values, optimizer, input_size, input_data)
+    if key is not None:
+        raise TypeError("key= chooses a model in a file, but a live model was given; leave it out")
+    from freezeinspect.readers import live
+
+    snapshot = live.read(model, optimizer, values=values)
+    if input_size is None and input_data is None:
+        return Report(snapshot)
+    from freezeinspect.shapes import measure
+
+    return Report(snapshot, shapes=measure(model, input_size, input_data))
+
+
+def _of_file(path: str | os.PathLike[str], key: str | None, values: bool, *live_only: Any) -> Report:
+    from freezeinspect.readers import file
+
+    if any(one is not None for one in live_only):
+        raise TypeError(
+            f"an optimizer or an input needs a live model, but {os.fspath(path)!r} is a file; load it first"
+        )
+    return Report(*file.read(path, key, values))
+
+
+def diff(before: Model, after: Model, *, exact: bool = False, key: str | None = None) -> Diff:
+    """Tell what differs between two models, reports or files: structure, flags, and which tensors have other values.
+
+    Of two files the zips' checksums are compared, and bytes only where these tell nothing; `exact` compares bytes
+    alone. Of a live model or a file beside another, fingerprints are made; a Report has those it was made with.
+    `key` chooses among the models of a file. Raises NotAModule, Unreadable.
+    """
+    if isinstance(before, str | os.PathLike) and isinstance(after, str | os.PathLike):
+        return _of_files(before, after, exact, key)
+    from freezeinspect.compare import compare
+
+    one, other = (_with_values(model, key) for model in (before, after))
+    return Diff(one, other, compare(one.snapshot, other.snapshot))
+
+
+def _with_values(model: Model, key: str | None) -> Report:
+    if isinstance(model, Report):
+        return model
+    return inspect(model, key=key if isinstance(model, str | os.PathLike) else None, values=True)
+
+
+def _of_files(before: str | os.PathLike[str], after: str | os.PathLike[str], exact: bool, key: str | None) -> Diff:
+    from freezeinspect.compare import compare
+    from freezeinspect.readers import file
+    from freezeinspect.readers.values import changed
+
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(file.opened(path, key)) for path in (before, after))
+        told = partial(_changed, one.values, other.values, changed, exact)
+        found = compare(one.snapshot, other.snapshot, told)
+    return Diff(Report(*one[:3]), Report(*other[:3]), found)
+
+
+def _changed(before: Any, after: Any, changed: Any, exact: bool, i: int, j: int) -> Any:
+    return changed(before, i, after, j, exact)
