@@ -23,6 +23,12 @@ def main() -> None:
     torch.save(transformers_resnet(), folder / "transformers.pt")
     optimizer = torch.optim.AdamW(model.parameters())
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "checkpoint.pt")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.save(before, folder / "before.pt")
+    for name, tensor in before.items():  # what a frozen backbone that leaks, and a head that trains, come to
+        if "running_" in name or name.startswith("fc."):
+            tensor += 1
+    torch.save(before, folder / "after.pt")
     many = [nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU(), nn.Dropout()) for _ in range(1000)]
     torch.save(nn.Sequential(*many), folder / "modules.pt")
     save_sparse(folder / "small.pt", 10 * MIB)
