@@ -126,7 +126,8 @@ def _structure(before: Structure, after: Structure, names: _Names) -> Iterator[C
     for path, i, j in _pairs(*names.modules):
         if i is None or j is None:
             one_sided.add(path)
-            if path.rpartition(".")[0] not in one_sided:
+            topmost = path.rpartition(".")[0] not in one_sided
+            if topmost and not _may_be_lost(*((after, before, i) if j is None else (before, after, j))):
                 kinds = (None if i is None else before.types[i] or "?", None if j is None else after.types[j] or "?")
                 yield Change(path, "module", *kinds)
         elif before.types[i] != after.types[j] and None not in (before.types[i], after.types[j]):
@@ -135,7 +136,19 @@ def _structure(before: Structure, after: Structure, names: _Names) -> Iterator[C
         if i is not None and j is not None:
             yield from _reshaped(name, before.tensors[i], after.tensors[j])
         elif name.rpartition(".")[0] not in one_sided:
-            yield Change(name, "tensor", i is not None, j is not None)
+            lacks, has, number = (after, before, i) if j is None else (before, after, j)
+            if not (_is_partial(lacks) and has.tensors[number or 0].kind == "buffer"):
+                yield Change(name, "tensor", i is not None, j is not None)
+
+
+def _is_partial(structure: Structure) -> bool:
+    """Tell a state_dict's structure: it lacks buffers that are not persistent, and may lack modules without tensors."""
+    return not any(structure.types)
+
+
+def _may_be_lost(lacks: Structure, has: Structure, module: int | None) -> bool:
+    below = has.subtree(module or 0)
+    return _is_partial(lacks) and all(has.tensors[n].kind == "buffer" for i in below for n in has.own[i])
 
 
 def _reshaped(name: str, one: Tensor, other: Tensor) -> Iterator[Change]:

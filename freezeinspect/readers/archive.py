@@ -6,7 +6,7 @@ import zlib
 from bisect import bisect_right
 from functools import cached_property
 from struct import unpack
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
@@ -18,6 +18,14 @@ _LOCATOR, _ENTRY = b"PK\x06\x07", b"PK\x01\x02"
 _END_SIZE, _END_64_SIZE, _HEADER_SIZE = 22, 56 + 20, 30
 _PICKLE, _CODE = "data.pkl", "constants.pkl"
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
+
+
+class Extent(NamedTuple):
+    """Where the bytes of one storage are in a file, and their CRC-32 where the file has it."""
+
+    start: int
+    length: int
+    checksum: int | None = None
 
 
 class Archive:
@@ -51,15 +59,13 @@ class Archive:
             raise Unreadable(f"the zip's member {cut(member.filename)} is cut off; get the file again")
         return _inflated(member, data)
 
-    def storage(self, key: str) -> ZipInfo | None:
-        """Give the member that holds a storage's bytes, if they stand there as they are."""
-        member = self._members.get(f"{self._top}/data/{key}")
-        return member if member is not None and member.compress_type == ZIP_STORED else None
-
-    def span(self, member: ZipInfo) -> tuple[int, int]:
-        """Give where the bytes of a stored member begin and end in the file."""
-        start = self._start(member)
-        return start, start + member.file_size
+    def extent(self, storage: str) -> Extent | None:
+        """Tell where a storage's bytes are, if they stand there as they are."""
+        member = self._members.get(f"{self._top}/data/{storage}")
+        if member is None or member.compress_type != ZIP_STORED:
+            return None
+        checksum = member.CRC if member.CRC or not member.file_size else None  # torch can save without
+        return Extent(self._start(member), member.file_size, checksum)
 
     @cached_property
     def is_little_endian(self) -> bool:
@@ -67,9 +73,8 @@ class Archive:
         member = self._members.get(f"{self._top}/byteorder")
         if member is None:
             return True  # written before torch kept note of it
-        start, end = self.span(member)
-        self.file.seek(start)
-        return self.file.read(min(end - start, 6)) == b"little"
+        self.file.seek(self._start(member))
+        return self.file.read(min(member.file_size, 6)) == b"little"
 
     def _start(self, member: ZipInfo) -> int:
         """Find a member's bytes. Its checksum is not asked: torch can save without, and never looks."""

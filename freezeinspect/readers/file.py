@@ -16,6 +16,7 @@ from freezeinspect.readers.archive import START, Archive
 from freezeinspect.readers.checkpoints import Chosen, choose
 from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
+from freezeinspect.readers.safetensors import SafeTensors
 from freezeinspect.readers.stored import ordered, snapshot
 from freezeinspect.readers.unpickle import unpickle
 from freezeinspect.readers.values import Values
@@ -36,7 +37,7 @@ _STARTS = {  # of files that people have beside torch's
     b"\x93NUMPY": "a NumPy array",
     b"\x80": "a plain pickle",
 }
-_WAY_OUT = "what this version reads is the zip that torch.save writes"
+_WAY_OUT = "what this version reads is the zip that torch.save writes, and safetensors"
 _AGAIN = f"{_WAY_OUT}: load it with weights_only=True and torch.save it again"
 
 
@@ -69,8 +70,7 @@ def opened(path: str | os.PathLike[str], key: str | None = None) -> Iterator[Ope
     with ExitStack() as stack:
         try:
             file = stack.enter_context(_opened(name))
-            _check_format(file)
-            one = _record(Archive(file), name, key)
+            one = _of_safetensors(file, name, key) if _is_safetensors(file) else _of_torch(file, name, key)
         except Unreadable as error:
             raise Unreadable(f"{name if name and name.isprintable() else ascii(name)}: {error}") from None
         except MemoryError:
@@ -78,7 +78,19 @@ def opened(path: str | os.PathLike[str], key: str | None = None) -> Iterator[Ope
         yield one
 
 
-def _record(archive: Archive, name: str, key: str | None) -> Opened:
+def _of_safetensors(file: BinaryIO, name: str, key: str | None) -> Opened:
+    if key is not None:
+        raise Unreadable(f"a safetensors file is one state_dict, with no key {cut(key)}; leave the key out")
+    source = SafeTensors(file)
+    found, stored = statedicts.read(source.tensors)
+    stored = ordered(stored)
+    about = Source("file", name, "safetensors", "a state_dict")
+    return Opened(snapshot(found, stored), Observed(), about, Values(source, stored))
+
+
+def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
+    _check_format(file)
+    archive = Archive(file)
     pickled = unpickle(archive.pickle())
     chosen = choose(pickled.value, key)
     tree = None
@@ -87,7 +99,7 @@ def _record(archive: Archive, name: str, key: str | None) -> Opened:
         found, stored = tree.modules, tree.tensors
     else:
         metadata = modules.metadata_of(chosen.value)
-        found, stored = statedicts.read(modules.mapping(chosen.value) or {}, metadata)
+        found, stored = statedicts.read(statedicts.tensors(modules.mapping(chosen.value) or {}), metadata)
     stored = ordered(stored)
     identities = [one.identity for one in stored]
     record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=chosen.is_only)
@@ -156,13 +168,19 @@ def _standard_input() -> Iterator[BinaryIO]:
         start = piped.read(_BLOCK)
         while start and (not file.tell() or file.tell() <= LIMITS.piped_bytes):
             file.write(start)
-            if file.tell() == len(start):
+            if file.tell() == len(start) and not _is_safetensors(file):
                 _check_format(file)
-                file.seek(0, 2)
+            file.seek(0, 2)
             start = piped.read(_BLOCK)
         if start:
             raise past("piped_bytes", "standard input is larger than what may be written to a temporary file")
         yield file
+
+
+def _is_safetensors(file: BinaryIO) -> bool:
+    file.seek(0)
+    head = file.read(9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32
 
 
 def _check_format(file: BinaryIO) -> None:
@@ -173,8 +191,6 @@ def _check_format(file: BinaryIO) -> None:
         return
     if not head:
         raise Unreadable(f"an empty file; {_WAY_OUT}")
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LIMITS.directory_bytes:
-        raise Unreadable(f"a safetensors file; {_WAY_OUT}")
     if _LEGACY in head[:32]:
         raise Unreadable(f"torch's format from before 1.6; {_AGAIN}")
     known = next((kind for start, kind in _STARTS.items() if head.startswith(start)), None)

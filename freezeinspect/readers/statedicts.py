@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from freezeinspect.readers.flags import NOT_SEEN
 from freezeinspect.readers.limits import LIMITS, Unreadable, past
@@ -11,17 +11,20 @@ from freezeinspect.readers.stored import Budget, Modules, Stored
 from freezeinspect.readers.tensors import Rebuilt, rebuilt_once
 from freezeinspect.state import NO, UNKNOWN, UNSEEN
 
+NO_NAME = "the name of a tensor is empty, or no plain text, so it has no place in a tree of modules"
 EXTRA = "_extra_state"  # what torch calls anything that a module adds to its state_dict
 COMPILED = "_orig_mod"  # the name that torch.compile puts before every name of the module it wraps
 
 
-def read(entries: dict[Any, Any], metadata: Iterable[Any] = ()) -> tuple[Modules, list[Stored]]:
+Named: TypeAlias = dict[str, tuple[tuple[str, Any], Rebuilt]]  # identity and what is known, by full name
+
+
+def read(found: Named, metadata: Iterable[Any] = ()) -> tuple[Modules, list[Stored]]:
     """Read a state_dict: the tree that its names, and those of its metadata, make, and its tensors.
 
     Which tensors are parameters, and whether one requires a gradient, is known only of those that were pickled as
     Parameters, for a detached tensor says False of all. Raises Unreadable.
     """
-    found = tensors(entries)
     names = [as_written(name) for name in found]
     if len(set(names)) < len(names):
         names = list(found)
@@ -42,21 +45,21 @@ def _known(one: Rebuilt) -> Rebuilt:
     return one._replace(requires_grad=UNKNOWN) if one.requires_grad is NO and not one.is_parameter else one
 
 
-def tensors(entries: dict[Any, Any]) -> dict[str, tuple[tuple[str, Any], Rebuilt]]:
+def tensors(entries: dict[Any, Any]) -> Named:
     """Give the tensors of a mapping by name, each with what tells one memory from another.
 
     Raises Unreadable for a name that is no text.
     """
     if len(entries) > LIMITS.entries:
         raise past("entries", f"it has {len(entries):,} names")
-    found: dict[str, tuple[tuple[str, Any], Rebuilt]] = {}
+    found: Named = {}
     known: dict[int, Rebuilt | None] = {}
     for name, value in entries.items():
         one = rebuilt_once(value, known)
         if one is None or type(name) in (int, type(None)) or (type(name) is str and name.endswith(EXTRA)):
             continue
         if type(name) is not str or not all(name.split(".")):
-            raise Unreadable("the name of a tensor is empty, or no plain text, so it has no place in a tree of modules")
+            raise Unreadable(NO_NAME)
         is_itself = one.is_parameter or one.place is None
         found[name] = (("object", id(value)) if is_itself else ("memory", one.place), one)
     return found

@@ -100,14 +100,14 @@ def _tensor(
 ) -> Rebuilt:
     place = _place(storage, offset, size, stride)
     bits = rest[1] if len(rest) > 1 else None  # whether it is conjugated or negated
-    return Rebuilt(_shape(size), _dtype_of(storage), answer(requires_grad), place=place, plain=not bits)
+    return Rebuilt(shape_of(size), _dtype_of(storage), answer(requires_grad), place=place, plain=not bits)
 
 
 def _tensor_v3(
     _: int, storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, *rest: Any
 ) -> Rebuilt:
     place = _place(storage, offset, size, stride)
-    return Rebuilt(_shape(size), _dtype(dtype), answer(requires_grad), place=place, plain=not any(rest))
+    return Rebuilt(shape_of(size), _dtype(dtype), answer(requires_grad), place=place, plain=not any(rest))
 
 
 def _quantised(
@@ -135,7 +135,7 @@ def _sparse(_: int, layout: Any, data: Any) -> Rebuilt:
     """Read COO's (indices, values, size, coalesced) or a compressed (pointers, indices, values, size)."""
     parts = [rebuilt(part, 1) for part in data[:5]]
     values = [part for part in parts if part is not None][-1]
-    sizes = [_shape(part) for part, tensor in zip(data, parts, strict=False) if tensor is None]
+    sizes = [shape_of(part) for part, tensor in zip(data, parts, strict=False) if tensor is None]
     return Rebuilt(sizes[0], values.dtype, answer(False))
 
 
@@ -145,13 +145,13 @@ def _nested(nesting: int, buffer: Any, *rest: Any) -> Rebuilt:
 
 
 def _without_storage(_: int, dtype: Any, size: Any, stride: Any, requires_grad: Any) -> Rebuilt:
-    return Rebuilt(_shape(size), _dtype(dtype), answer(requires_grad))
+    return Rebuilt(shape_of(size), _dtype(dtype), answer(requires_grad))
 
 
 def _wrapper(
     _: int, cls: Any, dtype: Any, size: Any, stride: Any, offset: Any, layout: Any, device: Any, requires: Any
 ) -> Rebuilt:
-    return Rebuilt(_shape(size), _dtype(dtype), answer(requires))
+    return Rebuilt(shape_of(size), _dtype(dtype), answer(requires))
 
 
 def _on_device(nesting: int, data: Any, dtype: Any, device: Any, requires_grad: Any) -> Rebuilt:
@@ -189,7 +189,7 @@ _READERS: dict[str, Callable[..., Rebuilt | None]] = {
 REBUILDS = frozenset(_READERS)
 
 
-def _shape(size: Any) -> tuple[int, ...] | None:
+def shape_of(size: Any) -> tuple[int, ...] | None:
     """Read a size; None for what is no size of a tensor."""
     if type(size) is Made and name_of(size.of) == "torch.Size" and type(size.args) is tuple:
         (size,) = size.args
@@ -223,5 +223,5 @@ def _place(storage: Any, offset: Any, size: Any, stride: Any) -> Place | None:
     id = _storage(storage)
     if not id or type(id[2]) is not str or _integers((offset,)) is None:
         return None
-    shape, strides = _shape(size), _integers(stride)
+    shape, strides = shape_of(size), _integers(stride)
     return None if shape is None or strides is None else Place(id[2], offset, shape, strides)

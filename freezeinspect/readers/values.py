@@ -5,10 +5,10 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from freezeinspect.fingerprint import BLOCK, of_bytes
-from freezeinspect.readers.archive import Archive
+from freezeinspect.readers.archive import Extent
 from freezeinspect.readers.stored import Stored
 from freezeinspect.readers.tensors import Place
 from freezeinspect.state import NO, UNKNOWN, YES, Answer
@@ -23,6 +23,20 @@ ITEM_SIZES = {
 _EXPANDED = 2**20  # bytes that a tensor may have beyond those of its storage
 _AGAIN = 4  # times that a file may be read, for tensors that are views of each other
 _SHOWN_FROM = 2**28  # bytes that are worth a progress bar
+
+
+class Source(Protocol):
+    """A file whose storages have their bytes somewhere in it."""
+
+    file: BinaryIO
+    size: int
+
+    @property
+    def is_little_endian(self) -> bool:
+        """Tell whether the bytes are in this machine's order."""
+
+    def extent(self, storage: str) -> Extent | None:
+        """Tell where a storage's bytes are."""
 
 
 class Seal(NamedTuple):
@@ -41,10 +55,10 @@ class Seal(NamedTuple):
 class Values:
     """The values of a file's tensors, read when they are asked for."""
 
-    def __init__(self, archive: Archive, stored: Sequence[Stored]) -> None:
-        self.archive, self.stored = archive, stored
+    def __init__(self, source: Source, stored: Sequence[Stored]) -> None:
+        self.source, self.stored = source, stored
         self._known: dict[Any, str | None] = {}
-        self._left = _AGAIN * archive.size
+        self._left = _AGAIN * source.size
 
     def fingerprints(self) -> tuple[str | None, ...]:
         """Digest each tensor as fingerprint.of_tensor would once it is loaded; None where its bytes do not say."""
@@ -73,30 +87,29 @@ class Values:
     def seal(self, i: int) -> Seal | None:
         """Give what the zip says; None where its writer left the checksum out, or the bytes say too little."""
         one = self.stored[i].tensor
-        member = self.archive.storage(one.place.storage) if one.place is not None and one.plain else None
-        if one.place is None or member is None or (member.CRC == 0 and member.file_size):
+        extent = self.source.extent(one.place.storage) if one.place is not None and one.plain else None
+        if one.place is None or extent is None or extent.checksum is None:
             return None
-        alone = is_contiguous(one.place) and self._length(i) == member.file_size
-        return Seal(member.CRC, member.file_size, one.dtype, one.place[1:], alone)
+        alone = is_contiguous(one.place) and self._length(i) == extent.length
+        return Seal(extent.checksum, extent.length, one.dtype, one.place[1:], alone)
 
     def blocks(self, i: int) -> Iterator[bytes] | None:
         """Give the elements in row-major order, in blocks; None where the bytes are not the values, or lack some."""
         one = self.stored[i].tensor
         place, size = one.place, ITEM_SIZES.get(one.dtype or "")
-        if place is None or size is None or not one.plain or not self.archive.is_little_endian:
+        if place is None or size is None or not one.plain or not self.source.is_little_endian:
             return None
         if not prod(place.shape):
             return iter(())
-        member, length = self.archive.storage(place.storage), self._length(i)
-        if member is None or (last_element(place) + 1) * size > member.file_size:
+        extent, length = self.source.extent(place.storage), self._length(i)
+        if extent is None or (last_element(place) + 1) * size > extent.length:
             return None
         self._left -= length
-        if length > member.file_size + _EXPANDED or self._left < 0:
+        if length > extent.length + _EXPANDED or self._left < 0:
             return None
-        start, _ = self.archive.span(member)
         if is_contiguous(place):
-            return _blocks(self.archive, start + place.offset * size, length)
-        return _gathered(self.archive, start, member.file_size, place, size)
+            return _blocks(self.source.file, extent.start + place.offset * size, length)
+        return _gathered(self.source.file, extent, place, size)
 
     def _length(self, i: int) -> int:
         one = self.stored[i].tensor
@@ -150,23 +163,24 @@ def is_contiguous(place: Place) -> bool:
     return True
 
 
-def _blocks(archive: Archive, start: int, length: int) -> Iterator[bytes]:
-    archive.file.seek(start)
+def _blocks(file: BinaryIO, start: int, length: int) -> Iterator[bytes]:
     while length > 0:
-        block = archive.file.read(min(BLOCK, length))
+        file.seek(start)
+        block = file.read(min(BLOCK, length))
         if not block:
             return
-        length -= len(block)
+        start, length = start + len(block), length - len(block)
         yield block
 
 
-def _gathered(archive: Archive, start: int, length: int, place: Place, size: int) -> Iterator[bytes]:
+def _gathered(file: BinaryIO, extent: Extent, place: Place, size: int) -> Iterator[bytes]:
     """Give the elements of a transposed or strided tensor in row-major order, some rows at a time."""
     import numpy as np
 
-    page = start - start % mmap.ALLOCATIONGRANULARITY
-    mapped = mmap.mmap(archive.file.fileno(), start - page + length, offset=page, access=mmap.ACCESS_READ)
-    elements = np.frombuffer(mapped, dtype=f"V{size}", count=length // size, offset=start - page)
+    skipped = extent.start % mmap.ALLOCATIONGRANULARITY
+    page = extent.start - skipped
+    mapped = mmap.mmap(file.fileno(), skipped + extent.length, offset=page, access=mmap.ACCESS_READ)
+    elements = np.frombuffer(mapped, dtype=f"V{size}", count=extent.length // size, offset=skipped)
     strides = tuple(stride * size for stride in place.strides)
     whole = np.lib.stride_tricks.as_strided(elements[place.offset :], place.shape, strides, writeable=False)
     rows = max(1, BLOCK // max(1, whole[0].size * size))
