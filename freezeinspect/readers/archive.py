@@ -21,8 +21,9 @@ _ENCRYPTED = 0x1 | 0x40 | 0x2000
 
 
 class Extent(NamedTuple):
-    """Where the bytes of one storage are in a file, and their CRC-32 where the file has it."""
+    """Where the bytes of one storage are in which file, and their CRC-32 where the file has it."""
 
+    file: BinaryIO
     start: int
     length: int
     checksum: int | None = None
@@ -65,7 +66,7 @@ class Archive:
         if member is None or member.compress_type != ZIP_STORED:
             return None
         checksum = member.CRC if member.CRC or not member.file_size else None  # torch can save without
-        return Extent(self._start(member), member.file_size, checksum)
+        return Extent(self.file, self._start(member), member.file_size, checksum)
 
     @cached_property
     def is_little_endian(self) -> bool:

@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 from freezeinspect.readers import imports, modules, statedicts
 from freezeinspect.readers.archive import START, Archive
 from freezeinspect.readers.checkpoints import Chosen, choose
+from freezeinspect.readers.directory import INDEX, joined, shards_of, weights_in
 from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
 from freezeinspect.readers.safetensors import SafeTensors
@@ -65,17 +66,44 @@ def read(
 
 @contextmanager
 def opened(path: str | os.PathLike[str], key: str | None = None) -> Iterator[Opened]:
-    """Read a file as `read` does, and keep it open for its values. Raises Unreadable."""
+    """Read a file or a Hugging Face folder as `read` does, and keep it open for its values. Raises Unreadable."""
     name = os.fsdecode(path)
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(_opened(name))
-            one = _of_safetensors(file, name, key) if _is_safetensors(file) else _of_torch(file, name, key)
+            one = _of_paths(_paths(name), name, key, stack)
         except Unreadable as error:
             raise Unreadable(f"{name if name and name.isprintable() else ascii(name)}: {error}") from None
         except MemoryError:
             raise Unreadable(f"{name!a}: it takes more memory than there is; free some, and try again") from None
         yield one
+
+
+def _paths(name: str) -> list[str]:
+    """Give the file itself, or those that a folder, or an index of shards, stands for."""
+    try:
+        if name != STANDARD_INPUT and os.path.isdir(name):
+            return weights_in(name)
+        return shards_of(name) if name.endswith(INDEX) and os.path.isfile(name) else [name]
+    except OSError as error:
+        raise Unreadable(f"{(error.strerror or str(error)).lower()}; name a file that can be read") from None
+
+
+def _of_paths(paths: list[str], name: str, key: str | None, stack: ExitStack) -> Opened:
+    if len(paths) == 1:
+        return _of_file(stack.enter_context(_opened(paths[0])), name, key)
+    if key is not None:
+        raise Unreadable(f"its shards are one state_dict, with no key {cut(key)}; leave the key out")
+    shards = [_of_file(stack.enter_context(_opened(path)), path, None) for path in paths]
+    named, source = joined([(one.snapshot.structure, one.values) for one in shards])
+    found, stored = statedicts.read(named)
+    stored = ordered(stored)
+    beyond = tuple(dict.fromkeys(name for one in shards for name in one.observed.imports))
+    about = Source("file", name, f"{len(paths)} shards of {shards[0].source.format}", "a state_dict")
+    return Opened(snapshot(found, stored), Observed(imports=beyond), about, Values(source, stored))
+
+
+def _of_file(file: BinaryIO, name: str, key: str | None) -> Opened:
+    return _of_safetensors(file, name, key) if _is_safetensors(file) else _of_torch(file, name, key)
 
 
 def _of_safetensors(file: BinaryIO, name: str, key: str | None) -> Opened:

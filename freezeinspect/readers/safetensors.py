@@ -50,7 +50,7 @@ class SafeTensors:
     def extent(self, storage: str) -> Extent | None:
         """Tell where a tensor's bytes are."""
         start, end = self._extents[storage]
-        return Extent(self._data + start, end - start)
+        return Extent(self.file, self._data + start, end - start)
 
     def _tensor(self, name: str, entry: Any) -> tuple[tuple[str, Any], Rebuilt]:
         if not all(name.split(".")):

@@ -26,9 +26,8 @@ _SHOWN_FROM = 2**28  # bytes that are worth a progress bar
 
 
 class Source(Protocol):
-    """A file whose storages have their bytes somewhere in it."""
+    """A file, or several, whose storages have their bytes somewhere in it; `size` is in bytes."""
 
-    file: BinaryIO
     size: int
 
     @property
@@ -108,8 +107,8 @@ class Values:
         if length > extent.length + _EXPANDED or self._left < 0:
             return None
         if is_contiguous(place):
-            return _blocks(self.source.file, extent.start + place.offset * size, length)
-        return _gathered(self.source.file, extent, place, size)
+            return _blocks(extent.file, extent.start + place.offset * size, length)
+        return _gathered(extent, place, size)
 
     def _length(self, i: int) -> int:
         one = self.stored[i].tensor
@@ -173,13 +172,13 @@ def _blocks(file: BinaryIO, start: int, length: int) -> Iterator[bytes]:
         yield block
 
 
-def _gathered(file: BinaryIO, extent: Extent, place: Place, size: int) -> Iterator[bytes]:
+def _gathered(extent: Extent, place: Place, size: int) -> Iterator[bytes]:
     """Give the elements of a transposed or strided tensor in row-major order, some rows at a time."""
     import numpy as np
 
     skipped = extent.start % mmap.ALLOCATIONGRANULARITY
     page = extent.start - skipped
-    mapped = mmap.mmap(file.fileno(), skipped + extent.length, offset=page, access=mmap.ACCESS_READ)
+    mapped = mmap.mmap(extent.file.fileno(), skipped + extent.length, offset=page, access=mmap.ACCESS_READ)
     elements = np.frombuffer(mapped, dtype=f"V{size}", count=extent.length // size, offset=skipped)
     strides = tuple(stride * size for stride in place.strides)
     whole = np.lib.stride_tricks.as_strided(elements[place.offset :], place.shape, strides, writeable=False)

@@ -1,0 +1,81 @@
+"""Hugging Face's folders: which files of one have the weights, whole or in shards."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from freezeinspect.readers.archive import Extent
+from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
+from freezeinspect.readers.statedicts import Named
+from freezeinspect.readers.values import Source, Values
+from freezeinspect.state import Structure
+
+WEIGHTS = (  # the first that is there
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "adapter_model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+    "adapter_model.bin",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.bin",
+)
+INDEX = ".index.json"
+
+
+def weights_in(folder: str) -> list[str]:
+    """Give the paths of the files that have a folder's weights. Raises Unreadable."""
+    name = next((name for name in WEIGHTS if os.path.isfile(os.path.join(folder, name))), None)
+    if name is None:
+        raise Unreadable(f"a folder with none of {', '.join(WEIGHTS[:5])} and the like; name a file in it")
+    path = os.path.join(folder, name)
+    return shards_of(path) if name.endswith(INDEX) else [path]
+
+
+def shards_of(index: str) -> list[str]:
+    """Give the paths of the shards that an index names, all of which stand beside it. Raises Unreadable."""
+    with open(index, "rb") as file:
+        text = file.read(LIMITS.directory_bytes + 1)
+    if len(text) > LIMITS.directory_bytes:
+        raise past("directory_bytes", f"the index has more than {LIMITS.directory_bytes:,} bytes")
+    try:
+        names = set(json.loads(text)["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Unreadable("an index of shards without a weight_map of names to files; get the folder again") from None
+    if len(names) > LIMITS.groups:
+        raise past("groups", f"the index names {len(names):,} files")
+    for name in names:
+        if type(name) is not str or PurePath(name).name != name or name in ("", ".", ".."):
+            raise Unreadable(f"an index that names {cut(name)}, which is no file beside it; get the folder again")
+    return [os.path.join(os.path.dirname(index), name) for name in sorted(names)]
+
+
+class Shards:
+    """Several files as one source of bytes; a storage's name begins with the number of its file."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+        self.size = sum(source.size for source in sources)
+        self.is_little_endian = all(source.is_little_endian for source in sources)
+
+    def extent(self, storage: str) -> Extent | None:
+        """Tell where a storage's bytes are."""
+        number, _, name = storage.partition("/")
+        return self.sources[int(number)].extent(name)
+
+
+def joined(shards: Sequence[tuple[Structure, Values]]) -> tuple[Named, Shards]:
+    """Join the tensors of some shards. Raises Unreadable where two have one name."""
+    found: Named = {}
+    for number, (structure, values) in enumerate(shards):
+        for i, one in enumerate(values.stored):
+            name, place = structure.full_name(i), one.tensor.place
+            if name in found:
+                raise Unreadable(f"two of its shards have the tensor {cut(name)}; get the folder again")
+            within = None if place is None else place._replace(storage=f"{number}/{place.storage}")
+            kind, identity = one.identity
+            found[name] = ((kind, (number, identity)), one.tensor._replace(place=within))
+    return found, Shards([values.source for _, values in shards])
