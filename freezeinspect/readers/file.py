@@ -15,6 +15,7 @@ from freezeinspect.readers import imports, modules, statedicts
 from freezeinspect.readers.archive import START, Archive
 from freezeinspect.readers.checkpoints import Chosen, choose
 from freezeinspect.readers.directory import INDEX, joined, shards_of, weights_in
+from freezeinspect.readers.legacy import MAGIC, Legacy
 from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
 from freezeinspect.readers.safetensors import SafeTensors
@@ -27,7 +28,6 @@ FORMAT = "torch zip"
 STANDARD_INPUT = "-"
 _NAMED = 5  # unread parts
 _BLOCK = 2**20
-_LEGACY = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # the number with which it starts, in any protocol
 _STARTS = {  # of files that people have beside torch's
     b"PK\x05\x06": "an empty zip",
     b"\x89HDF": "an HDF5 file",
@@ -38,8 +38,7 @@ _STARTS = {  # of files that people have beside torch's
     b"\x93NUMPY": "a NumPy array",
     b"\x80": "a plain pickle",
 }
-_WAY_OUT = "what this version reads is the zip that torch.save writes, and safetensors"
-_AGAIN = f"{_WAY_OUT}: load it with weights_only=True and torch.save it again"
+_WAY_OUT = "what this version reads is what torch.save writes, and safetensors"
 
 
 class Opened(NamedTuple):
@@ -117,9 +116,14 @@ def _of_safetensors(file: BinaryIO, name: str, key: str | None) -> Opened:
 
 
 def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
-    _check_format(file)
-    archive = Archive(file)
-    pickled = unpickle(archive.pickle())
+    source: Archive | Legacy
+    if _is_legacy(file):
+        source = Legacy(file)
+        pickled, form = source.pickled, "torch's old format"
+    else:
+        _check_format(file)
+        source = Archive(file)
+        pickled, form = unpickle(source.pickle()), FORMAT
     chosen = choose(pickled.value, key)
     tree = None
     if modules.is_module(chosen.value):
@@ -132,7 +136,7 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
     identities = [one.identity for one in stored]
     record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=chosen.is_only)
     observed = Observed(imports=imports.beyond(pickled, tree.classes if tree else set()))
-    return Opened(record, observed, Source("file", name, FORMAT, _content(chosen, tree)), Values(archive, stored))
+    return Opened(record, observed, Source("file", name, form, _content(chosen, tree)), Values(source, stored))
 
 
 def _content(chosen: Chosen, tree: modules.Tree | None) -> str:
@@ -196,7 +200,7 @@ def _standard_input() -> Iterator[BinaryIO]:
         start = piped.read(_BLOCK)
         while start and (not file.tell() or file.tell() <= LIMITS.piped_bytes):
             file.write(start)
-            if file.tell() == len(start) and not _is_safetensors(file):
+            if file.tell() == len(start) and not (_is_safetensors(file) or _is_legacy(file)):
                 _check_format(file)
             file.seek(0, 2)
             start = piped.read(_BLOCK)
@@ -211,6 +215,12 @@ def _is_safetensors(file: BinaryIO) -> bool:
     return head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32
 
 
+def _is_legacy(file: BinaryIO) -> bool:
+    """Tell torch's old format by the number with which it starts, in any protocol."""
+    file.seek(0)
+    return MAGIC.to_bytes(10, "little") in file.read(32)
+
+
 def _check_format(file: BinaryIO) -> None:
     """Tell by its first bytes that a file is a zip, or say what it is instead."""
     file.seek(0)
@@ -219,8 +229,6 @@ def _check_format(file: BinaryIO) -> None:
         return
     if not head:
         raise Unreadable(f"an empty file; {_WAY_OUT}")
-    if _LEGACY in head[:32]:
-        raise Unreadable(f"torch's format from before 1.6; {_AGAIN}")
     known = next((kind for start, kind in _STARTS.items() if head.startswith(start)), None)
     raise Unreadable(f"{known or _unknown(head)}; {_WAY_OUT}")
 

@@ -9,8 +9,7 @@ from typing import Any, BinaryIO
 from freezeinspect.readers.archive import Extent
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.statedicts import NO_NAME, Named
-from freezeinspect.readers.tensors import Place, Rebuilt, shape_of
-from freezeinspect.readers.values import ITEM_SIZES
+from freezeinspect.readers.tensors import ITEM_SIZES, Place, Rebuilt, shape_of
 
 DTYPES = {
     "F64": "float64",

@@ -36,6 +36,15 @@ STORAGES = {
 }
 
 
+ITEM_SIZES = {
+    **dict.fromkeys(("bool", "uint8", "int8", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"), 1),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
+    **dict.fromkeys(("float32", "int32", "uint32", "complex32"), 4),
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
+    "complex128": 16,
+}
+
+
 class Place(NamedTuple):
     """Where a tensor's elements are: in which storage, from which element on, and how."""
 
@@ -210,6 +219,13 @@ def _storage(storage: Any) -> tuple[Any, ...]:
     return id if type(id) is tuple and len(id) >= 5 and id[0] == "storage" else ()
 
 
+def storage_of(outside: Persistent) -> tuple[str, int] | None:
+    """Give the key of a storage and the bytes of its elements; None where torch names none."""
+    id = _storage(outside)
+    size = ITEM_SIZES.get(_dtype_of(outside) or "")
+    return (id[2], size) if id and type(id[2]) is str and size is not None else None
+
+
 def _dtype_of(storage: Any) -> str | None:
     id = _storage(storage)
     return STORAGES.get(id[1].name) if id and type(id[1]) is Global else None
@@ -221,7 +237,9 @@ def _dtype(dtype: Any) -> str | None:
 
 def _place(storage: Any, offset: Any, size: Any, stride: Any) -> Place | None:
     id = _storage(storage)
-    if not id or type(id[2]) is not str or _integers((offset,)) is None:
+    if not id or id[5:6] not in ((), (None,)):  # in torch's old format a storage may be a part of another
+        return None
+    if type(id[2]) is not str or _integers((offset,)) is None:
         return None
     shape, strides = shape_of(size), _integers(stride)
     return None if shape is None or strides is None else Place(id[2], offset, shape, strides)

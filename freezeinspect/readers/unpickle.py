@@ -26,11 +26,16 @@ INTEGER_BITS = 512
 
 @dataclass(frozen=True)
 class Pickled:
-    """What one pickle holds: its value; the classes and functions that loading it would import; those it would call."""
+    """What one pickle holds: its value, the classes and functions that loading it would import, those it would call.
+
+    Also what it names that is kept outside of it, and how many bytes it takes.
+    """
 
     value: Any
     imports: tuple[Global, ...]
     called: frozenset[Global]
+    outside: tuple[Persistent, ...] = ()
+    length: int = 0
 
 
 def unpickle(data: bytes, limits: Limits = LIMITS) -> Pickled:
@@ -39,8 +44,9 @@ def unpickle(data: bytes, limits: Limits = LIMITS) -> Pickled:
         raise Unreadable(f"the pickle has {len(data):,} bytes, and the limit is {limits.pickle_bytes:,}")
     machine = _Machine(limits)
     with _no_collections():
-        value = _run(machine, data)
-    return Pickled(value, tuple(machine.globals.values()), frozenset(machine.called))
+        value, length = _run(machine, data)
+    outside = tuple(machine.outside)
+    return Pickled(value, tuple(machine.globals.values()), frozenset(machine.called), outside, length)
 
 
 @contextmanager
@@ -55,13 +61,13 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _run(machine: _Machine, data: bytes) -> Any:
+def _run(machine: _Machine, data: bytes) -> tuple[Any, int]:
     position: int | None = 0
     try:
         for opcode, arg, position in islice(genops(data), machine.limits.operations):  # noqa: B007
             _DOES[opcode.name](machine, arg)
         if opcode.name == "STOP":
-            return machine.stack.pop()
+            return machine.stack.pop(), (position or 0) + 1
     except _Refused as error:
         raise Unreadable(f"byte {position} of the pickle: {error}") from None
     except IndexError:
@@ -87,6 +93,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.globals: dict[tuple[str, str], Global] = {}
         self.called: set[Global] = set()
+        self.outside: list[Persistent] = []
 
     def mark(self) -> None:
         if len(self.below) == self.limits.depth:
@@ -318,12 +325,17 @@ def _build(machine: _Machine, _: Any) -> None:
     target.states.append(state)
 
 
-def _persistent(machine: _Machine, id: str) -> None:
-    _push(machine, Persistent(id))
+def _persistent(machine: _Machine, id: Any) -> None:
+    """Stand for what is outside; torch's old format so keeps a module's class, with its source text."""
+    if type(id) is tuple and len(id) > 1 and id[0] == "module" and type(id[1]) is Global:
+        _push(machine, id[1])
+        return
+    machine.outside.append(Persistent(id))
+    _push(machine, machine.outside[-1])
 
 
 def _binary_persistent(machine: _Machine, _: Any) -> None:
-    _push(machine, Persistent(machine.stack.pop()))
+    _persistent(machine, machine.stack.pop())
 
 
 def _protocol(machine: _Machine, number: int) -> None:

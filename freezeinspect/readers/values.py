@@ -10,16 +10,9 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from freezeinspect.fingerprint import BLOCK, of_bytes
 from freezeinspect.readers.archive import Extent
 from freezeinspect.readers.stored import Stored
-from freezeinspect.readers.tensors import Place
+from freezeinspect.readers.tensors import ITEM_SIZES, Place
 from freezeinspect.state import NO, UNKNOWN, YES, Answer
 
-ITEM_SIZES = {
-    **dict.fromkeys(("bool", "uint8", "int8", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"), 1),
-    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
-    **dict.fromkeys(("float32", "int32", "uint32", "complex32"), 4),
-    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
-    "complex128": 16,
-}
 _EXPANDED = 2**20  # bytes that a tensor may have beyond those of its storage
 _AGAIN = 4  # times that a file may be read, for tensors that are views of each other
 _SHOWN_FROM = 2**28  # bytes that are worth a progress bar

@@ -301,13 +301,8 @@ class TestWhatIsNoModel:
         (tmp_path / "model.pt").write_bytes(content)
         with pytest.raises(Unreadable) as error:
             fi.inspect(tmp_path / "model.pt")
-        way_out = "what this version reads is the zip that torch.save writes, and safetensors"
+        way_out = "what this version reads is what torch.save writes, and safetensors"
         assert str(error.value) == f"{tmp_path / 'model.pt'}: {seen}; {way_out}"
-
-    def test_nor_is_torch_s_old_format(self, tmp_path: Path) -> None:
-        path = saved(nn.Linear(1, 1), tmp_path / "model.pt", _use_new_zipfile_serialization=False)
-        with pytest.raises(Unreadable, match=r"torch's format from before 1\.6"):
-            fi.inspect(path)
 
     def test_nor_is_a_torchscript_archive(self, tmp_path: Path) -> None:
         with quiet():
