@@ -242,4 +242,6 @@ def _place(storage: Any, offset: Any, size: Any, stride: Any) -> Place | None:
     if type(id[2]) is not str or _integers((offset,)) is None:
         return None
     shape, strides = shape_of(size), _integers(stride)
-    return None if shape is None or strides is None else Place(id[2], offset, shape, strides)
+    return (
+        None if shape is None or strides is None or len(shape) != len(strides) else Place(id[2], offset, shape, strides)
+    )

@@ -10,6 +10,7 @@ import codecs
 import collections
 import gc
 import io
+import json
 import pickletools
 import random
 import struct
@@ -26,9 +27,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from safetensors.torch import save
 
 import freezeinspect as fi
-from freezeinspect.readers import file
+from freezeinspect.readers import file, legacy
 from freezeinspect.readers.limits import Unreadable
 from zoo import ZOO, quiet
 
@@ -224,8 +226,55 @@ def described_otherwise(content: bytearray, dice: random.Random) -> bytes:
     return bytes(content)
 
 
+def legacy_corpus() -> list[list[bytes]]:
+    """Save models in torch's old format, cut into its five pickles and the storages."""
+    files = []
+    for name in ("residual", "shared", "tied"):
+        stream = io.BytesIO()
+        torch.save(ZOO[name]().model, stream, _use_new_zipfile_serialization=False)
+        content, stream, parts = stream.getvalue(), io.BytesIO(stream.getvalue()), []
+        for _ in range(5):
+            start = stream.tell()
+            collections.deque(pickletools.genops(stream), maxlen=0)
+            parts.append(content[start : stream.tell()])
+        files.append([*parts, content[stream.tell() :]])
+    return files
+
+
+def mutated_legacy(parts: list[bytes], dice: random.Random) -> bytes:
+    parts = list(parts)
+    which = dice.choice((0, 1, 2, 3, 3, 3, 3, 4, 5))
+    if which < 5:
+        parts[which] = mutated_pickle(operations(parts[which]), dice)
+    else:
+        parts[which] = parts[which][: dice.randrange(len(parts[which]))] + dice.randbytes(dice.randrange(9))
+    return b"".join(parts)
+
+
+def mutated_safetensors(content: bytes, dice: random.Random) -> bytes:
+    """Change the header's entries, its bytes, or its length."""
+    length = int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    name = dice.choice([key for key in header if key != "__metadata__"])
+    change = dice.randrange(6)
+    odd = dice.choice((None, -1, 2**63, "F32", [], [1, 2], {"a": 1}, 0.5, True, "\x1b[2J", "a..b"))
+    if change == 0:
+        header[name][dice.choice(("dtype", "shape", "data_offsets"))] = odd
+    elif change == 1:
+        header[str(odd)] = header.pop(name)
+    elif change == 2:
+        header[name] = odd
+    text = bytearray(json.dumps(header).encode())
+    if change == 3:
+        text[dice.randrange(len(text))] = dice.randrange(256)
+    size = len(text) if change != 4 else dice.randrange(2 ** dice.choice((8, 20, 40)))
+    return struct.pack("<Q", size) + bytes(text) + (data if change != 5 else data[: dice.randrange(len(data))])
+
+
 def inputs(files: list[bytes], dice: random.Random) -> Iterator[bytes]:
-    """Give mutated files without end, three in four of them with the pickle changed."""
+    """Give mutated files without end: four in five are zips, of which three in four have the pickle changed."""
+    old = legacy_corpus()
+    plain = save(ZOO["residual"]().model.state_dict())
     cut = []
     for content in files:
         parts = members(content)
@@ -233,7 +282,9 @@ def inputs(files: list[bytes], dice: random.Random) -> Iterator[bytes]:
         cut.append((content, parts, pickled, operations(parts[pickled][1])))
     while True:
         content, parts, pickled, pieces = dice.choice(cut)
-        if dice.random() < 0.75:
+        if dice.random() < 0.2:
+            yield mutated_legacy(dice.choice(old), dice) if dice.random() < 0.6 else mutated_safetensors(plain, dice)
+        elif dice.random() < 0.75:
             changed = list(parts)
             changed[pickled] = (parts[pickled][0], mutated_pickle(pieces, dice))
             yield zipped(changed)
@@ -244,7 +295,7 @@ def inputs(files: list[bytes], dice: random.Random) -> Iterator[bytes]:
 def outcome_of(path: Path) -> str:
     """Read a file and write it in every format."""
     try:
-        report = fi.inspect(path)
+        report = fi.inspect(path, values=True)
         for text in (report.tree(), report.table(), report.to_markdown(), report.to_json()):
             if "\x1b" in text:
                 return "a control character was printed"
@@ -258,35 +309,39 @@ def outcome_of(path: Path) -> str:
 
 def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
     """Read up to `count` inputs, for at most so many seconds."""
-    dice, done = random.Random(seed), Outcome()
+    dice, done, reached = random.Random(seed), Outcome(), False
     reading = file.unpickle
     end = time.monotonic() + seconds
 
     def counted(pickled: bytes) -> Any:
-        done.reached += 1
+        nonlocal reached
+        reached = True
         return reading(pickled)
 
-    file.unpickle = counted
+    file.unpickle = legacy.unpickle = counted
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.pt"
-            path.write_bytes(corpus()[0])
-            outcome_of(path)  # what is imported on first use is imported now; so are Python's own text codecs
+            for first in (corpus()[0], b"".join(legacy_corpus()[0])):
+                path.write_bytes(first)
+                outcome_of(path)  # what is imported on first use is imported now; so are Python's own text codecs
             _ = [codecs.lookup(name) for name in ("cp437", "raw_unicode_escape", "unicode_escape", "latin-1")]
             for content in inputs(corpus(), dice):
                 if done.inputs == count or time.monotonic() > end:
                     break
                 path.write_bytes(content)
+                reached = False
                 WATCH.seen, WATCH.on = [], True
                 kind = outcome_of(path)
                 WATCH.on = False
                 done.inputs += 1
+                done.reached += reached
                 kind = f"it did {WATCH.seen}, and then: {kind}" if WATCH.seen else kind
                 done.kinds[kind if kind in ("Report", "Unreadable") else "other"] += 1
                 if kind not in ("Report", "Unreadable"):
                     done.others.append((done.inputs, kind))
     finally:
-        file.unpickle = reading
+        file.unpickle = legacy.unpickle = reading
     return done
 
 

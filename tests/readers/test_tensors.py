@@ -150,6 +150,12 @@ class TestOddArguments:
         assert found is not None
         assert (found.shape, found.dtype, found.place) == ((2,), None, None)
 
+    @pytest.mark.parametrize("stride", [(), (1, 1), None, ("1",), (-1,)])
+    def test_strides_that_do_not_fit_are_no_place(self, stride: Any) -> None:
+        found = rebuilt(Made(V2, (STORAGE, 0, (2,), stride, False, None), allocated=False))
+        assert found is not None
+        assert (found.shape, found.place) == ((2,), None)
+
     @pytest.mark.parametrize("flag", [Global("a", "b"), "yes", Made(None, (), allocated=False)])
     def test_a_flag_that_is_none_is_unknown(self, flag: Any) -> None:
         found = rebuilt(Made(V2, (STORAGE, 0, (2,), (1,), flag, None), allocated=False))
