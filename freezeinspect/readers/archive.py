@@ -16,7 +16,8 @@ _END = b"PK\x05\x06"
 _END_64 = b"PK\x06\x06" + (44).to_bytes(8, "little")
 _LOCATOR, _ENTRY = b"PK\x06\x07", b"PK\x01\x02"
 _END_SIZE, _END_64_SIZE, _HEADER_SIZE = 22, 56 + 20, 30
-_PICKLE, _CODE = "data.pkl", "constants.pkl"
+_PICKLE = "data.pkl"
+_OTHERS = {"constants.pkl": "a TorchScript archive", "archive_format": "a file of torch.export"}
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 
 
@@ -40,10 +41,9 @@ class Archive:
         self._members = _by_name(members)
         self._first = members[0].filename
         self._starts = sorted(one.header_offset for one in members)
-        if f"{self._top}/{_CODE}" in self._members:
-            raise Unreadable(
-                "a TorchScript archive, which this version does not read; save the module before scripting it"
-            )
+        for name, kind in _OTHERS.items():
+            if f"{self._top}/{name}" in self._members:
+                raise Unreadable(f"{kind}, which this version does not read; save the module itself, or its state_dict")
 
     def pickle(self) -> bytes:
         """Give the pickle, inflated; no other member is read."""

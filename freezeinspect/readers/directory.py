@@ -29,6 +29,10 @@ INDEX = ".index.json"
 def weights_in(folder: str) -> list[str]:
     """Give the paths of the files that have a folder's weights. Raises Unreadable."""
     name = next((name for name in WEIGHTS if os.path.isfile(os.path.join(folder, name))), None)
+    if name is None and os.path.isfile(os.path.join(folder, ".metadata")):
+        raise Unreadable(
+            "a folder of torch.distributed.checkpoint, which this version does not read; convert it to torch.save"
+        )
     if name is None:
         raise Unreadable(f"a folder with none of {', '.join(WEIGHTS[:5])} and the like; name a file in it")
     path = os.path.join(folder, name)

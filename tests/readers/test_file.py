@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -316,3 +318,22 @@ class TestWhatIsNoModel:
             fi.inspect(path, input_size=(1, 1))
         with pytest.raises(TypeError, match="a live model was given"):
             fi.inspect(nn.Linear(1, 1), key="model")
+
+
+def test_each_format_that_is_not_read_yet_is_refused_by_name(tmp_path: Path) -> None:
+    """The last line of docs/reference/formats.md."""
+    linear = nn.Linear(1, 1)
+    with quiet():
+        torch.jit.script(linear).save(tmp_path / "script.pt")
+        torch.export.save(torch.export.export(linear, (torch.ones(1, 1),)), tmp_path / "export.pt2")
+        torch.distributed.checkpoint.save(linear.state_dict(), checkpoint_id=tmp_path / "checkpoint")
+    (tmp_path / "export.pkl").write_bytes(pickle.dumps({"a": 1}))
+    said = {
+        "script.pt": "a TorchScript archive, which this version does not read",
+        "export.pt2": "a file of torch.export, which this version does not read",
+        "checkpoint": "a folder of torch.distributed.checkpoint, which this version does not read",
+        "export.pkl": "a plain pickle",
+    }
+    for name, kind in said.items():
+        with pytest.raises(Unreadable, match=kind):
+            fi.inspect(tmp_path / name)
