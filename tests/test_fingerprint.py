@@ -131,3 +131,14 @@ def test_a_report_with_them_comes_back_from_json() -> None:
     report = fi.inspect(ZOO["residual"]().model, values=True)
     assert fi.Report.from_json(report.to_json()) == report
     assert '"fingerprint": null' not in report.to_json()
+
+
+def test_a_storage_whose_place_is_damaged_has_none_and_the_model_is_told(tmp_path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "model.pt")
+    content = (tmp_path / "model.pt").read_bytes()
+    at = content.index(b"/data/1")
+    header = content.rindex(b"PK\3\4", 0, at)
+    (tmp_path / "model.pt").write_bytes(content[:header] + b"XX\3\4" + content[header + 4 :])
+    report = fi.inspect(tmp_path / "model.pt", values=True)
+    assert [digest is None for digest in report.snapshot.fingerprints] == [False, True]
+    assert report.summary.parameters == 6

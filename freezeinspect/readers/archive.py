@@ -66,7 +66,10 @@ class Archive:
         if member is None or member.compress_type != ZIP_STORED:
             return None
         checksum = member.CRC if member.CRC or not member.file_size else None  # torch can save without
-        return Extent(self.file, self._start(member), member.file_size, checksum)
+        try:
+            return Extent(self.file, self._start(member), member.file_size, checksum)
+        except Unreadable:  # the model can be told all the same
+            return None
 
     @cached_property
     def is_little_endian(self) -> bool:
@@ -74,7 +77,10 @@ class Archive:
         member = self._members.get(f"{self._top}/byteorder")
         if member is None:
             return True  # written before torch kept note of it
-        self.file.seek(self._start(member))
+        try:
+            self.file.seek(self._start(member))
+        except Unreadable:
+            return False
         return self.file.read(min(member.file_size, 6)) == b"little"
 
     def _start(self, member: ZipInfo) -> int:

@@ -26,10 +26,7 @@ INTEGER_BITS = 512
 
 @dataclass(frozen=True)
 class Pickled:
-    """What one pickle holds: its value, the classes and functions that loading it would import, those it would call.
-
-    Also what it names that is kept outside of it, and how many bytes it takes.
-    """
+    """What one pickle holds: its value, what loading it would import and call, what is outside it, and its length."""
 
     value: Any
     imports: tuple[Global, ...]
