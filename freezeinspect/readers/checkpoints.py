@@ -113,8 +113,13 @@ class _Search:
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
-    """Give the parts of a mapping or list that may hold something, each with its key or place."""
+    """Give the parts of a mapping, a list or an object that may hold something, each with its key, place or name.
+
+    fastai's `Learner.export` pickles the learner, whose attributes have the model and the optimizer.
+    """
     entries = dict(enumerate(value)) if type(value) in (list, tuple) else mapping(value) or {}
+    if type(value) is Made and not entries:
+        entries = {name: one for state in value.states or () if type(state) is dict for name, one in state.items()}
     return [(str(name), part) for name, part in entries.items() if _is_key(name) and _holds(part)]
 
 

@@ -18,6 +18,15 @@ WEIGHTS = NET.state_dict()
 PARAMETERS = dict(NET.named_parameters())
 
 
+class Learner:
+    """Hold a model and its optimizer, as the object that fastai exports does."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.dls = None
+        self.model = model
+        self.opt = torch.optim.SGD(model.parameters(), lr=0.5)
+
+
 def read(value: Any, path: Path, key: str | None = None) -> fi.Report:
     torch.save(value, path / "file.pt")
     return fi.inspect(path / "file.pt", key=key)
@@ -68,6 +77,13 @@ def test_two_models_whose_keys_are_written_alike_are_both_there(tmp_path: Path) 
         == "a pickled module under '1' (also there: '1#2'; --key chooses)"
     )
     assert read({"1": NET, 1: EMA}, tmp_path, "1#2").summary.parameters == 12
+
+
+def test_a_model_in_an_object_is_found_by_its_attribute(tmp_path: Path) -> None:
+    report = read(Learner(NET), tmp_path)
+    assert report.source.content == "a pickled module under 'model'"
+    assert report == fi.inspect(NET, torch.optim.SGD(NET.parameters(), lr=0.5))
+    assert f"{__name__}.Learner" in report.observed.imports
 
 
 def test_a_key_chooses(tmp_path: Path) -> None:
