@@ -105,11 +105,11 @@ def demo(device: str, steps: int, output: Path | None) -> None:
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead.")
 def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
-    """Show what is frozen in a FILE of torch.save.
+    """Show what is frozen in a FILE of torch.save or safetensors.
 
-    A FILE is a model or a checkpoint; - is standard input. It is read without running or importing anything that it
-    names, and without reading its weights. JSON is the whole record, and of several files a list. Exit code 2: a file
-    cannot be read, or nothing matches.
+    A FILE is a model or a checkpoint, or a Hugging Face folder; - is standard input. It is read without running or
+    importing anything that it names, and without reading its weights. JSON is the whole record, and of several files a
+    list. Exit code 2: a file cannot be read, or nothing matches.
     """
     gc.disable()  # the process ends with this command, and what it makes is no cycle
     if form == "json" and (lines["depth"] is not None or lines["only"] is not None or lines["no_fold"]):
@@ -150,10 +150,11 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
 def diff(
     before: str, after: str, form: str, exact: bool, key: str | None, only: str | None, fail_on: tuple[str, ...]
 ) -> None:
-    """Tell what differs between two files of torch.save: weights, running statistics, flags, structure.
+    """Tell what differs between two files.
 
-    Neither is run, and weights are read only where the zips' checksums do not tell. Exit code 1: something of
-    --fail-on differs; 2: a file cannot be read, or nothing matches.
+    That is weights, running statistics, flags and structure. Each is what report reads. Neither is run, and weights are
+    read only where the zips' checksums do not tell. Exit code 1: something of --fail-on differs; 2: a file cannot be
+    read, or nothing matches.
     """
     try:
         found = compare(before, after, exact=exact, key=key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -41,6 +40,8 @@ def weights_in(folder: str) -> list[str]:
 
 def shards_of(index: str) -> list[str]:
     """Give the paths of the shards that an index names, all of which stand beside it. Raises Unreadable."""
+    import json  # here, for most files are torch's and a report is to be quick
+
     with open(index, "rb") as file:
         text = file.read(LIMITS.directory_bytes + 1)
     if len(text) > LIMITS.directory_bytes:

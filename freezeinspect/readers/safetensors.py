@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import accumulate
 from typing import Any, BinaryIO
 
@@ -81,6 +80,8 @@ def _damaged(name: str, how: str) -> Unreadable:
 
 def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     """Read the header; a name that stands twice would let two readers see two files."""
+    import json  # here, for most files are torch's and a report is to be quick
+
     file.seek(0)
     length = int.from_bytes(file.read(_START), "little")
     if length > LIMITS.directory_bytes:
