@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
-from freezeinspect.readers.modules import is_module, mapping, metadata_of
+from freezeinspect.readers.modules import has_a_modules_state, is_module, mapping, metadata_of
 from freezeinspect.readers.optimizers import Saved, saved
 from freezeinspect.readers.standins import Global, Made
 from freezeinspect.readers.statedicts import EXTRA
@@ -118,7 +118,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
     fastai's `Learner.export` pickles the learner, whose attributes have the model and the optimizer.
     """
     entries = dict(enumerate(value)) if type(value) in (list, tuple) else mapping(value) or {}
-    if type(value) is Made and not entries:
+    if type(value) is Made and not (entries or value.items or has_a_modules_state(value)):
         entries = {name: one for state in value.states or () if type(state) is dict for name, one in state.items()}
     return [(str(name), part) for name, part in entries.items() if _is_key(name) and _holds(part)]
 

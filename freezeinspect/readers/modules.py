@@ -35,7 +35,7 @@ def mapping(value: Any) -> dict[Any, Any] | None:
     """
     if type(value) is dict:
         return value
-    if type(value) is not Made or type(value.of) is not Global or _has_a_modules_state(value):
+    if type(value) is not Made or type(value.of) is not Global or has_a_modules_state(value):
         return None
     kind = name_of(value.of)
     if value.args != () and not (kind == "collections.defaultdict" and _is_a_factory(value.args)):
@@ -45,7 +45,8 @@ def mapping(value: Any) -> dict[Any, Any] | None:
     return {} if kind in _MAPPINGS else None
 
 
-def _has_a_modules_state(value: Made) -> bool:
+def has_a_modules_state(value: Made) -> bool:
+    """Tell an object that was given a module's attributes, whatever else was done to it."""
     return any(type(state) is dict and "_modules" in state for state in value.states or ())
 
 
