@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from freezeinspect.report.difference import Diff
@@ -87,10 +86,5 @@ def _of_files(before: str | os.PathLike[str], after: str | os.PathLike[str], exa
 
     with ExitStack() as stack:
         one, other = (stack.enter_context(file.opened(path, key)) for path in (before, after))
-        told = partial(_changed, one.values, other.values, changed, exact)
-        found = compare(one.snapshot, other.snapshot, told)
+        found = compare(one.snapshot, other.snapshot, lambda i, j: changed(one.values, i, other.values, j, exact))
     return Diff(Report(*one[:3]), Report(*other[:3]), found)
-
-
-def _changed(before: Any, after: Any, changed: Any, exact: bool, i: int, j: int) -> Any:
-    return changed(before, i, after, j, exact)
