@@ -17,7 +17,6 @@ _END_64 = b"PK\x06\x06" + (44).to_bytes(8, "little")
 _LOCATOR, _ENTRY = b"PK\x06\x07", b"PK\x01\x02"
 _END_SIZE, _END_64_SIZE, _HEADER_SIZE = 22, 56 + 20, 30
 _PICKLE = "data.pkl"
-_OTHERS = {"constants.pkl": "a TorchScript archive", "archive_format": "a file of torch.export"}
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 
 
@@ -41,18 +40,29 @@ class Archive:
         self._members = _by_name(members)
         self._first = members[0].filename
         self._starts = sorted(one.header_offset for one in members)
-        for name, kind in _OTHERS.items():
-            if f"{self._top}/{name}" in self._members:
-                raise Unreadable(f"{kind}, which this version does not read; save the module itself, or its state_dict")
+        self._read = 0
+
+    def names(self) -> list[str]:
+        """Give the names of the members below the one folder."""
+        return [name.partition("/")[2] for name in self._members]
 
     def pickle(self) -> bytes:
-        """Give the pickle, inflated; no other member is read."""
-        member = self._members.get(f"{self._top}/{_PICKLE}")
-        if member is None:
+        """Give the pickle that torch would load."""
+        if not self.has(_PICKLE):
             first = cut(self._first)
             raise Unreadable(f"a zip without the {_PICKLE} that torch.save writes; it starts with {first}")
-        if max(member.compress_size, member.file_size) > LIMITS.pickle_bytes:
-            raise past("pickle_bytes", f"the pickle has {max(member.compress_size, member.file_size):,} bytes")
+        return self.read(_PICKLE)
+
+    def has(self, name: str) -> bool:
+        """Tell whether a member of this name is there."""
+        return f"{self._top}/{name}" in self._members
+
+    def read(self, name: str) -> bytes:
+        """Give a member that is there, inflated; all that are read together stay within one limit."""
+        member = self._members[f"{self._top}/{name}"]
+        self._read += max(member.compress_size, member.file_size)
+        if self._read > LIMITS.pickle_bytes:
+            raise past("pickle_bytes", f"the zip's {cut(name)}, with what else is read of it, has {self._read:,} bytes")
         start = self._start(member)
         self.file.seek(start)
         data = self.file.read(member.compress_size)

@@ -38,6 +38,7 @@ _STARTS = {  # of files that people have beside torch's
     b"\x93NUMPY": "a NumPy array",
     b"\x80": "a plain pickle",
 }
+_OTHERS = {"constants.pkl": "a TorchScript archive", "archive_format": "a file of torch.export"}
 _WAY_OUT = "what this version reads is what torch.save writes, and safetensors"
 
 
@@ -123,6 +124,9 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
     else:
         _check_format(file)
         source = Archive(file)
+        for member, kind in _OTHERS.items():
+            if source.has(member):
+                raise Unreadable(f"{kind}, which this version does not read; save the module itself, or its state_dict")
         pickled, form = unpickle(source.pickle()), FORMAT
     chosen = choose(pickled.value, key)
     tree = None
