@@ -181,10 +181,12 @@ def _flags(before: Snapshot, after: Snapshot, names: _Names) -> Iterator[Change]
 
 
 def _numbers(before: Snapshot, after: Snapshot, i: int, j: int, flag: str) -> tuple[Any, ...]:
-    """Give what must be known for two numbers to be compared: momentum is None where a state_dict has none."""
+    """Give what must be known for two numbers to be compared: None may be a momentum, or what a file has lost."""
     if flag not in ("momentum", "dropout"):
         return ()
-    return before.structure.types[i], after.structure.types[j]
+    sides = ((before, i), (after, j))
+    known = [flag == "momentum" and side.track_running_stats[n] in (YES, NO) for side, n in sides]
+    return tuple(0 if known[n] else getattr(side, flag)[m] for n, (side, m) in enumerate(sides))
 
 
 def _values(before: Structure, after: Structure, names: _Names, changed: Changed) -> Iterator[Values]:

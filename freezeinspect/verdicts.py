@@ -142,7 +142,7 @@ def _without_statistics(snapshot: Snapshot, module: int, kind: str) -> str:
         return "unknown"  # the class that was compiled is not told
     if SAMPLE_NORM.search(kind):
         return "sample"
-    return "none" if snapshot.track_running_stats[module] is ABSENT else "batch"
+    return {ABSENT: "none", UNKNOWN: "unknown"}.get(snapshot.track_running_stats[module], "batch")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from tempfile import TemporaryFile
 from typing import BinaryIO, NamedTuple
 
-from freezeinspect.readers import imports, modules, statedicts
+from freezeinspect.readers import imports, modules, statedicts, torchscript
 from freezeinspect.readers.archive import START, Archive
 from freezeinspect.readers.checkpoints import Chosen, choose
 from freezeinspect.readers.directory import INDEX, joined, shards_of, weights_in
@@ -20,7 +20,7 @@ from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
 from freezeinspect.readers.safetensors import SafeTensors
 from freezeinspect.readers.stored import ordered, snapshot
-from freezeinspect.readers.unpickle import unpickle
+from freezeinspect.readers.unpickle import Pickled, unpickle
 from freezeinspect.readers.values import Values
 from freezeinspect.state import Observed, Snapshot, Source
 
@@ -38,7 +38,7 @@ _STARTS = {  # of files that people have beside torch's
     b"\x93NUMPY": "a NumPy array",
     b"\x80": "a plain pickle",
 }
-_OTHERS = {"constants.pkl": "a TorchScript archive", "archive_format": "a file of torch.export"}
+_OTHERS = {"archive_format": "a file of torch.export"}
 _WAY_OUT = "what this version reads is what torch.save writes, and safetensors"
 
 
@@ -128,6 +128,8 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
             if source.has(member):
                 raise Unreadable(f"{kind}, which this version does not read; save the module itself, or its state_dict")
         pickled, form = unpickle(source.pickle()), FORMAT
+        if source.has(torchscript.MARK):  # torch compiles its code, and imports nothing
+            pickled, form = Pickled(torchscript.as_pickled(source, pickled.value), (), frozenset()), "TorchScript"
     chosen = choose(pickled.value, key)
     tree = None
     if modules.is_module(chosen.value):
@@ -140,12 +142,14 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
     identities = [one.identity for one in stored]
     record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=chosen.is_only)
     observed = Observed(imports=imports.beyond(pickled, tree.classes if tree else set()))
-    return Opened(record, observed, Source("file", name, form, _content(chosen, tree)), Values(source, stored))
+    what = "a state_dict" if tree is None else "a pickled module" if form != "TorchScript" else "a scripted module"
+    about = Source("file", name, form, what + _content(chosen, tree))
+    return Opened(record, observed, about, Values(source, stored))
 
 
 def _content(chosen: Chosen, tree: modules.Tree | None) -> str:
-    """Say what was read, under which key, what else is there, and what could not be read."""
-    said = ["a pickled module" if tree else "a state_dict"]
+    """Say under which key it was, what else is there, and what could not be read."""
+    said = []
     if chosen.key is not None:
         said.append(f" under {cut(chosen.key)}")
     if chosen.others:

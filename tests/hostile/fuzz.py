@@ -135,7 +135,14 @@ def corpus() -> list[bytes]:
         with quiet():
             torch.save(value, stream, pickle_protocol=2 + i % 4)
         files.append(stream.getvalue())
-    return files
+    return [*files, *map(scripted, ("residual", "lora"))]
+
+
+def scripted(name: str) -> bytes:
+    stream = io.BytesIO()
+    with quiet():
+        torch.jit.save(torch.jit.script(ZOO[name]().model), stream)
+    return stream.getvalue()
 
 
 def members(content: bytes) -> list[tuple[str, bytes]]:
@@ -203,7 +210,8 @@ def mutated_zip(content: bytes, dice: random.Random) -> bytes:
         renamed = dice.choice(
             (name.upper(), name + "\0x", "../" + name, "other/" + name, name.rpartition("/")[2], name * 9)
         )
-        inserted = dice.choice((name, renamed, "archive/data.pkl", "archive/constants.pkl"))
+        of_torch = ("archive/data.pkl", "archive/constants.pkl", "archive/code/__torch__.py")
+        inserted = dice.choice((name, renamed, *of_torch))
         parts[at:at] = [(inserted, dice.choice((data, b"N.", b"")))] if change else []
         if change == 0:
             parts[at] = (renamed, data)

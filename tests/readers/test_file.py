@@ -306,12 +306,6 @@ class TestWhatIsNoModel:
         way_out = "what this version reads is what torch.save writes, and safetensors"
         assert str(error.value) == f"{tmp_path / 'model.pt'}: {seen}; {way_out}"
 
-    def test_nor_is_a_torchscript_archive(self, tmp_path: Path) -> None:
-        with quiet():
-            torch.jit.script(nn.Linear(1, 1)).save(tmp_path / "model.pt")
-        with pytest.raises(Unreadable, match="a TorchScript archive"):
-            fi.inspect(tmp_path / "model.pt")
-
     def test_what_needs_a_live_model_is_refused(self, tmp_path: Path) -> None:
         path = saved(nn.Linear(1, 1), tmp_path / "model.pt")
         with pytest.raises(TypeError, match=r"needs a live model, but .*model\.pt' is a file; load it first"):
@@ -324,12 +318,10 @@ def test_each_format_that_is_not_read_yet_is_refused_by_name(tmp_path: Path) -> 
     """The last line of docs/reference/formats.md."""
     linear = nn.Linear(1, 1)
     with quiet():
-        torch.jit.script(linear).save(tmp_path / "script.pt")
         torch.export.save(torch.export.export(linear, (torch.ones(1, 1),)), tmp_path / "export.pt2")
         torch.distributed.checkpoint.save(linear.state_dict(), checkpoint_id=tmp_path / "checkpoint")
     (tmp_path / "export.pkl").write_bytes(pickle.dumps({"a": 1}))
     said = {
-        "script.pt": "a TorchScript archive, which this version does not read",
         "export.pt2": "a file of torch.export, which this version does not read",
         "checkpoint": "a folder of torch.distributed.checkpoint, which this version does not read",
         "export.pkl": "a plain pickle",
