@@ -10,7 +10,7 @@ Buffer: TypeAlias = Any  # what has the buffer protocol: bytes, a numpy array
 if TYPE_CHECKING:
     import torch
 
-BLOCK = 2**20  # bytes of a file at a time
+BLOCK = 2**18  # bytes of a file at a time
 
 
 def of_bytes(dtype: str, shape: Sequence[int], blocks: Iterable[Buffer]) -> str:
