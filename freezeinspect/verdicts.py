@@ -142,7 +142,8 @@ def _without_statistics(snapshot: Snapshot, module: int, kind: str) -> str:
         return "unknown"  # the class that was compiled is not told
     if SAMPLE_NORM.search(kind):
         return "sample"
-    return "none" if snapshot.track_running_stats[module] is ABSENT else "batch"
+    tracks = snapshot.track_running_stats[module]
+    return {ABSENT: "none", UNKNOWN: "unknown"}.get(tracks, "batch")
 
 
 @dataclass(frozen=True)
