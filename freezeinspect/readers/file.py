@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from tempfile import TemporaryFile
 from typing import BinaryIO, NamedTuple
 
-from freezeinspect.readers import imports, modules, statedicts
+from freezeinspect.readers import exported, imports, modules, statedicts
 from freezeinspect.readers.archive import START, Archive
-from freezeinspect.readers.checkpoints import Chosen, choose
+from freezeinspect.readers.checkpoints import choose
 from freezeinspect.readers.directory import INDEX, joined, shards_of, weights_in
 from freezeinspect.readers.legacy import MAGIC, Legacy
 from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
@@ -38,7 +38,7 @@ _STARTS = {  # of files that people have beside torch's
     b"\x93NUMPY": "a NumPy array",
     b"\x80": "a plain pickle",
 }
-_OTHERS = {"constants.pkl": "a TorchScript archive", "archive_format": "a file of torch.export"}
+_SCRIPT = "constants.pkl"
 _WAY_OUT = "what this version reads is what torch.save writes, and safetensors"
 
 
@@ -124,9 +124,10 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
     else:
         _check_format(file)
         source = Archive(file)
-        for member, kind in _OTHERS.items():
-            if source.has(member):
-                raise Unreadable(f"{kind}, which this version does not read; save the module itself, or its state_dict")
+        if source.has(exported.MARK):
+            return _of_exported(source, name, key)
+        if source.has(_SCRIPT):
+            raise Unreadable("a TorchScript archive, which this version does not read; save its state_dict")
         pickled, form = unpickle(source.pickle()), FORMAT
     chosen = choose(pickled.value, key)
     tree = None
@@ -140,22 +141,31 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
     identities = [one.identity for one in stored]
     record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=chosen.is_only)
     observed = Observed(imports=imports.beyond(pickled, tree.classes if tree else set()))
-    return Opened(record, observed, Source("file", name, form, _content(chosen, tree)), Values(source, stored))
+    kind, unread = ("a pickled module", tree.unread) if tree else ("a state_dict", [])
+    content = _content(kind, chosen.key, chosen.others, unread)
+    return Opened(record, observed, Source("file", name, form, content), Values(source, stored))
 
 
-def _content(chosen: Chosen, tree: modules.Tree | None) -> str:
+def _of_exported(source: Archive, name: str, key: str | None) -> Opened:
+    program = exported.read(source, key)
+    stored = ordered(program.tensors)
+    content = _content("an exported program", program.key, program.others, program.unread)
+    about = Source("file", name, exported.FORMAT, content)
+    return Opened(snapshot(program.modules, stored), Observed(), about, Values(source, stored))
+
+
+def _content(kind: str, key: str | None, others: Sequence[str], unread: Sequence[tuple[str, str]]) -> str:
     """Say what was read, under which key, what else is there, and what could not be read."""
-    said = ["a pickled module" if tree else "a state_dict"]
-    if chosen.key is not None:
-        said.append(f" under {cut(chosen.key)}")
-    if chosen.others:
-        others = [*map(cut, chosen.others[:_NAMED]), *["…"] * (len(chosen.others) > _NAMED)]
-        said.append(f" (also there: {', '.join(others)}; --key chooses)")
-    unread = tree.unread if tree else []
+    said = [kind]
+    if key is not None:
+        said.append(f" under {cut(key)}")
+    if others:
+        named = [*map(cut, others[:_NAMED]), *["…"] * (len(others) > _NAMED)]
+        said.append(f" (also there: {', '.join(named)}; --key chooses)")
     if unread:
-        named = ", ".join(f"{path[:SHOWN] or 'the root'} ({why[: 2 * SHOWN]})" for path, why in unread[:_NAMED])
+        paths = ", ".join(f"{path[:SHOWN] or 'the root'} ({why[: 2 * SHOWN]})" for path, why in unread[:_NAMED])
         more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
-        said.append(f"; not told without running it: {named}{more}")
+        said.append(f"; not told without running it: {paths}{more}")
     return "".join(said)
 
 
