@@ -17,7 +17,7 @@ _END_64 = b"PK\x06\x06" + (44).to_bytes(8, "little")
 _LOCATOR, _ENTRY = b"PK\x06\x07", b"PK\x01\x02"
 _END_SIZE, _END_64_SIZE, _HEADER_SIZE = 22, 56 + 20, 30
 _PICKLE = "data.pkl"
-_PROGRAM = "serialized_exported_program.json"  # where it was before torch 2.8
+_PROGRAM = "serialized_exported_program.json"  # where it was in torch 2.7
 OLD_EXPORT = "a file of an older torch.export"
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 
