@@ -17,6 +17,8 @@ _END_64 = b"PK\x06\x06" + (44).to_bytes(8, "little")
 _LOCATOR, _ENTRY = b"PK\x06\x07", b"PK\x01\x02"
 _END_SIZE, _END_64_SIZE, _HEADER_SIZE = 22, 56 + 20, 30
 _PICKLE = "data.pkl"
+_PROGRAM = "serialized_exported_program.json"  # where it was in torch 2.7
+OLD_EXPORT = "a file of an older torch.export"
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 
 
@@ -209,6 +211,8 @@ def _has_two_sizes(extra: bytes) -> bool:
 def _top_folder(members: list[ZipInfo]) -> str:
     tops = {member.filename.partition("/")[0] for member in members if "/" in member.filename}
     loose = [member.filename for member in members if "/" not in member.filename]
+    if _PROGRAM in loose:
+        raise Unreadable(f"{OLD_EXPORT}, which this version does not read; load it, and save it again")
     if len(tops) != 1 or loose:
         names = ", ".join(map(cut, sorted([*tops, *loose])[:4]))
         raise Unreadable(

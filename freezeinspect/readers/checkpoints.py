@@ -51,14 +51,15 @@ def choose(value: Any, key: str | None = None) -> Chosen:
             if None not in found
             else f"is the model itself, with no key {cut(key)}"
         )
-        raise Unreadable(f"it {where}; {_listed(found)}")
+        raise Unreadable(f"it {where}; {listed(found)}")
     chosen = key if key is not None else min((name for name in found if name is not None), key=_rank)
     others = tuple(name for name in found if name is not None and name != chosen)
     is_only = len(set(map(id, found.values()))) == 1
     return Chosen(found[chosen], chosen, others, tuple(search.optimizers), is_only)
 
 
-def _listed(found: Iterable[str | None]) -> str:
+def listed(found: Iterable[str | None]) -> str:
+    """Say under which keys there are models."""
     names = [cut(name) for name in found if name is not None]
     return f"it has one under {', '.join(names[:_NAMED])}" if names else "leave the key out"
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from tempfile import TemporaryFile
 from typing import BinaryIO, NamedTuple
 
-from freezeinspect.readers import imports, modules, statedicts, torchscript
+from freezeinspect.readers import exported, imports, modules, statedicts, torchscript
 from freezeinspect.readers.archive import START, Archive
-from freezeinspect.readers.checkpoints import Chosen, choose
+from freezeinspect.readers.checkpoints import choose
 from freezeinspect.readers.directory import INDEX, joined, shards_of, weights_in
 from freezeinspect.readers.legacy import MAGIC, Legacy
 from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
@@ -24,7 +24,7 @@ from freezeinspect.readers.unpickle import Pickled, unpickle
 from freezeinspect.readers.values import Values
 from freezeinspect.state import Observed, Snapshot, Source
 
-FORMAT = "torch zip"
+FORMAT, SCRIPT = "torch zip", "TorchScript"
 STANDARD_INPUT = "-"
 _NAMED = 5  # unread parts
 _BLOCK = 2**20
@@ -38,7 +38,6 @@ _STARTS = {  # of files that people have beside torch's
     b"\x93NUMPY": "a NumPy array",
     b"\x80": "a plain pickle",
 }
-_OTHERS = {"archive_format": "a file of torch.export"}
 _WAY_OUT = "what this version reads is what torch.save writes, and safetensors"
 
 
@@ -124,12 +123,11 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
     else:
         _check_format(file)
         source = Archive(file)
-        for member, kind in _OTHERS.items():
-            if source.has(member):
-                raise Unreadable(f"{kind}, which this version does not read; save the module itself, or its state_dict")
+        if source.has(exported.MARK):
+            return _of_exported(source, name, key)
         pickled, form = unpickle(source.pickle()), FORMAT
         if source.has(torchscript.MARK):  # torch compiles its code, and imports nothing
-            pickled, form = Pickled(torchscript.as_pickled(source, pickled.value), (), frozenset()), "TorchScript"
+            pickled, form = Pickled(torchscript.as_pickled(source, pickled.value), (), frozenset()), SCRIPT
     chosen = choose(pickled.value, key)
     tree = None
     if modules.is_module(chosen.value):
@@ -142,24 +140,31 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
     identities = [one.identity for one in stored]
     record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=chosen.is_only)
     observed = Observed(imports=imports.beyond(pickled, tree.classes if tree else set()))
-    what = "a state_dict" if tree is None else "a pickled module" if form != "TorchScript" else "a scripted module"
-    about = Source("file", name, form, what + _content(chosen, tree))
-    return Opened(record, observed, about, Values(source, stored))
+    kind = "a state_dict" if tree is None else "a scripted module" if form == SCRIPT else "a pickled module"
+    content = _content(kind, chosen.key, chosen.others, tree.unread if tree else ())
+    return Opened(record, observed, Source("file", name, form, content), Values(source, stored))
 
 
-def _content(chosen: Chosen, tree: modules.Tree | None) -> str:
-    """Say under which key it was, what else is there, and what could not be read."""
-    said = []
-    if chosen.key is not None:
-        said.append(f" under {cut(chosen.key)}")
-    if chosen.others:
-        others = [*map(cut, chosen.others[:_NAMED]), *["…"] * (len(chosen.others) > _NAMED)]
-        said.append(f" (also there: {', '.join(others)}; --key chooses)")
-    unread = tree.unread if tree else []
+def _of_exported(source: Archive, name: str, key: str | None) -> Opened:
+    program = exported.read(source, key)
+    stored = ordered(program.tensors)
+    content = _content("an exported program", program.key, program.others, program.unread)
+    about = Source("file", name, exported.FORMAT, content)
+    return Opened(snapshot(program.modules, stored), Observed(), about, Values(source, stored))
+
+
+def _content(kind: str, key: str | None, others: Sequence[str], unread: Sequence[tuple[str, str]]) -> str:
+    """Say what was read, under which key, what else is there, and what could not be read."""
+    said = [kind]
+    if key is not None:
+        said.append(f" under {cut(key)}")
+    if others:
+        named = [*map(cut, others[:_NAMED]), *["…"] * (len(others) > _NAMED)]
+        said.append(f" (also there: {', '.join(named)}; --key chooses)")
     if unread:
-        named = ", ".join(f"{path[:SHOWN] or 'the root'} ({why[: 2 * SHOWN]})" for path, why in unread[:_NAMED])
+        paths = ", ".join(f"{path[:SHOWN] or 'the root'} ({why[: 2 * SHOWN]})" for path, why in unread[:_NAMED])
         more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
-        said.append(f"; not told without running it: {named}{more}")
+        said.append(f"; not told without running it: {paths}{more}")
     return "".join(said)
 
 

@@ -18,6 +18,7 @@ MISSPELLED = frozenset(  # spellings that set a new attribute and freeze nothing
 )
 STRAY_ON_MODULE = frozenset(("requires_grad", "require_grad", "required_grad"))
 STRAY_ON_PARAMETER = MISSPELLED | {"trainable"}
+RENAMING = ("torch.nn.utils.parametrize", "torch.distributed.fsdp._fully_shard._fsdp_init")  # they subclass a class
 
 
 class Flags(NamedTuple):

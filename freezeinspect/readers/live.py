@@ -13,6 +13,7 @@ from freezeinspect.fingerprint import of_tensor
 from freezeinspect.readers.flags import (
     FLAGS,
     MISSING,
+    RENAMING,
     STRAY_ON_MODULE,
     STRAY_ON_PARAMETER,
     Flags,
@@ -32,8 +33,6 @@ from freezeinspect.state import (
     Structure,
 )
 from freezeinspect.walk import NotAModule, held, in_words, walk
-
-_RENAMING = ("torch.nn.utils.parametrize", "torch.distributed.fsdp._fully_shard._fsdp_init")
 
 
 class NotAnOptimizer(TypeError):
@@ -188,7 +187,7 @@ def _is_disguised(kind: type) -> bool:
 
 def _type_name(kind: type) -> str:
     """Name a class as the user wrote it, without what torch's parametrization and FSDP2 make of it."""
-    if kind.__module__ in _RENAMING and kind.__name__.startswith(("Parametrized", "FSDP")):
+    if kind.__module__ in RENAMING and kind.__name__.startswith(("Parametrized", "FSDP")):
         kind = kind.__bases__[-1]
     return f"{kind.__module__}.{kind.__qualname__}"
 

@@ -6,6 +6,7 @@ from itertools import accumulate
 from typing import Any, BinaryIO
 
 from freezeinspect.readers.archive import Extent
+from freezeinspect.readers.documents import parsed
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.statedicts import NO_NAME, Named
 from freezeinspect.readers.tensors import ITEM_SIZES, Place, Rebuilt, shape_of
@@ -79,34 +80,18 @@ def _damaged(name: str, how: str) -> Unreadable:
 
 
 def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
-    """Read the header; a name that stands twice would let two readers see two files."""
-    import json  # here, for most files are torch's and a report is to be quick
-
+    """Read the header: an entry for each tensor, and where the bytes begin."""
     file.seek(0)
     length = int.from_bytes(file.read(_START), "little")
     if length > LIMITS.directory_bytes:
         raise past("directory_bytes", f"its header has {length:,} bytes")
     if _START + length > size:
         raise Unreadable(f"a safetensors file that was cut off in its header, after {size:,} bytes; get the file again")
-    try:
-        header = json.loads(file.read(length), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, Unreadable):
-            raise
-        raise Unreadable(f"a safetensors file whose header is no JSON: {str(error)[:80]}; get the file again") from None
-    if type(header) is not dict:
-        raise Unreadable("a safetensors file whose header is no JSON object; get the file again")
+    header = parsed(file.read(length), "a safetensors file", "header")
     header.pop("__metadata__", None)
     if len(header) > LIMITS.entries:
         raise past("entries", f"it has {len(header):,} names")
     return header, _START + length
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise Unreadable("a safetensors file with one name twice in its header; get the file again")
-    return found
 
 
 def _check_cover(extents: list[tuple[int, int]], length: int) -> None:

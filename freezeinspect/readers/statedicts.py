@@ -19,11 +19,12 @@ COMPILED = "_orig_mod"  # the name that torch.compile puts before every name of 
 Named: TypeAlias = dict[str, tuple[tuple[str, Any], Rebuilt]]  # identity and what is known, by full name
 
 
-def read(found: Named, metadata: Iterable[Any] = ()) -> tuple[Modules, list[Stored]]:
+def read(found: Named, metadata: Iterable[Any] = (), others: str = "unknown") -> tuple[Modules, list[Stored]]:
     """Read a state_dict: the tree that its names, and those of its metadata, make, and its tensors.
 
     Which tensors are parameters, and whether one requires a gradient, is known only of those that were pickled as
-    Parameters, for a detached tensor says False of all. Raises Unreadable.
+    Parameters, for a detached tensor says False of all. The kind of the `others` is "buffer" where the file tells
+    parameters and buffers apart. Raises Unreadable.
     """
     names = [as_written(name) for name in found]
     if len(set(names)) < len(names):
@@ -34,8 +35,9 @@ def read(found: Named, metadata: Iterable[Any] = ()) -> tuple[Modules, list[Stor
     stored = []
     for full, (identity, one) in zip(names, found.values(), strict=True):
         owner, _, name = full.rpartition(".")
-        stored.append(Stored(index[owner], name, "parameter" if one.is_parameter else "unknown", _known(one), identity))
-    if stored and not listed and all(one.kind == "parameter" for one in stored):  # named_parameters() has no buffers
+        stored.append(Stored(index[owner], name, "parameter" if one.is_parameter else others, _known(one), identity))
+    is_partial = others == "unknown" and not listed  # named_parameters() has no buffers
+    if stored and is_partial and all(one.kind == "parameter" for one in stored):
         stored += [Stored(i, UNSEEN, "buffer", Rebuilt(), ("object", (UNSEEN, i))) for i in range(len(paths))]
     return Modules(paths, [NOT_SEEN] * len(paths), [], {}), stored
 

@@ -239,9 +239,12 @@ def _place(storage: Any, offset: Any, size: Any, stride: Any) -> Place | None:
     id = _storage(storage)
     if not id or id[5:6] not in ((), (None,)):  # in torch's old format a storage may be a part of another
         return None
-    if type(id[2]) is not str or _integers((offset,)) is None:
-        return None
+    return place_of(id[2], offset, size, stride) if type(id[2]) is str else None
+
+
+def place_of(storage: str, offset: Any, size: Any, stride: Any) -> Place | None:
+    """Read where a tensor's elements are; None for what is no offset, size or stride."""
     shape, strides = shape_of(size), _integers(stride)
-    return (
-        None if shape is None or strides is None or len(shape) != len(strides) else Place(id[2], offset, shape, strides)
-    )
+    if shape is None or strides is None or len(shape) != len(strides) or _integers((offset,)) is None:
+        return None
+    return Place(storage, offset, shape, strides)

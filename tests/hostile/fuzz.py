@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 import traceback
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,8 @@ from safetensors.torch import save
 import freezeinspect as fi
 from freezeinspect.readers import file, legacy
 from freezeinspect.readers.limits import Unreadable
+from hostile import programs
+from hostile.archives import members, mutated_zip, zipped
 from zoo import ZOO, quiet
 
 SEEDS = (
@@ -145,19 +146,6 @@ def scripted(name: str) -> bytes:
     return stream.getvalue()
 
 
-def members(content: bytes) -> list[tuple[str, bytes]]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return [(one.filename, archive.read(one)) for one in archive.infolist()]
-
-
-def zipped(parts: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", method) as archive:
-        for name, content in parts:
-            archive.writestr(zipfile.ZipInfo(name), content, method)
-    return stream.getvalue()
-
-
 def operations(pickled: bytes) -> list[bytes]:
     """Cut a pickle into its operations."""
     starts = [position for _, _, position in pickletools.genops(pickled)]
@@ -198,40 +186,6 @@ def with_other_argument(operation: bytes, dice: random.Random) -> bytes:
         return bytes([dice.randrange(256)])
     at = dice.randrange(1, len(operation))
     return operation[:at] + bytes([dice.randrange(256)]) + operation[at + 1 :]
-
-
-def mutated_zip(content: bytes, dice: random.Random) -> bytes:
-    """Change members, or bytes where the zip describes itself."""
-    change = dice.randrange(9)
-    parts = members(content)
-    if change < 4:
-        at = dice.randrange(len(parts))
-        name, data = parts[at]
-        renamed = dice.choice(
-            (name.upper(), name + "\0x", "../" + name, "other/" + name, name.rpartition("/")[2], name * 9)
-        )
-        of_torch = ("archive/data.pkl", "archive/constants.pkl", "archive/code/__torch__.py")
-        inserted = dice.choice((name, renamed, *of_torch))
-        parts[at:at] = [(inserted, dice.choice((data, b"N.", b"")))] if change else []
-        if change == 0:
-            parts[at] = (renamed, data)
-        with quiet():
-            return zipped(parts, dice.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
-    if change == 4:
-        return content[: dice.randrange(len(content))]
-    if change == 5:
-        return bytes(dice.randrange(1, 40)) + content if dice.random() < 0.5 else content + bytes(dice.randrange(1, 40))
-    return described_otherwise(bytearray(content), dice)
-
-
-def described_otherwise(content: bytearray, dice: random.Random) -> bytes:
-    """Overwrite a field of a header: in the local ones, the directory or its end."""
-    marks = [mark for mark in (b"PK\3\4", b"PK\1\2", b"PK\5\6", b"PK\6\6", b"PK\6\7") if mark in content]
-    start = content.find(dice.choice(marks), dice.randrange(len(content)) if dice.random() < 0.5 else 0)
-    at = max(start, 0) + dice.randrange(4, 46)
-    value = struct.pack("<I", dice.choice((0, 1, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, dice.randrange(2**32), len(content))))
-    content[at : at + dice.choice((1, 2, 4))] = value[: dice.choice((1, 2, 4))]
-    return bytes(content)
 
 
 def legacy_corpus() -> list[list[bytes]]:
@@ -280,8 +234,8 @@ def mutated_safetensors(content: bytes, dice: random.Random) -> bytes:
 
 
 def inputs(files: list[bytes], dice: random.Random) -> Iterator[bytes]:
-    """Give mutated files without end: four in five are zips, of which three in four have the pickle changed."""
-    old = legacy_corpus()
+    """Give mutated files without end: four in five are torch's zips, of which three in four have the pickle changed."""
+    old, exported = legacy_corpus(), programs.corpus()
     plain = save(ZOO["residual"]().model.state_dict())
     cut = []
     for content in files:
@@ -291,13 +245,21 @@ def inputs(files: list[bytes], dice: random.Random) -> Iterator[bytes]:
     while True:
         content, parts, pickled, pieces = dice.choice(cut)
         if dice.random() < 0.2:
-            yield mutated_legacy(dice.choice(old), dice) if dice.random() < 0.6 else mutated_safetensors(plain, dice)
+            yield mutated_other(dice.choice(old), plain, dice.choice(exported), dice)
         elif dice.random() < 0.75:
             changed = list(parts)
             changed[pickled] = (parts[pickled][0], mutated_pickle(pieces, dice))
             yield zipped(changed)
         else:
             yield mutated_zip(content, dice)
+
+
+def mutated_other(old: list[bytes], plain: bytes, program: bytes, dice: random.Random) -> bytes:
+    """Change a file of torch's old format, of safetensors or of torch.export."""
+    change = dice.random()
+    if change < 0.5:
+        return mutated_legacy(old, dice)
+    return mutated_safetensors(plain, dice) if change < 0.7 else programs.mutated(program, dice)
 
 
 def outcome_of(path: Path) -> str:
@@ -330,7 +292,7 @@ def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.pt"
-            for first in (corpus()[0], b"".join(legacy_corpus()[0])):
+            for first in (corpus()[0], b"".join(legacy_corpus()[0]), programs.corpus()[0]):
                 path.write_bytes(first)
                 outcome_of(path)  # what is imported on first use is imported now; so are Python's own text codecs
             _ = [codecs.lookup(name) for name in ("cp437", "raw_unicode_escape", "unicode_escape", "latin-1")]
