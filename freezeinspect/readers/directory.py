@@ -1,4 +1,4 @@
-"""Hugging Face's folders: which files of one have the weights, whole or in shards."""
+"""Folders: which files of one have the weights, whole or in shards."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from freezeinspect.readers.archive import Extent
+from freezeinspect.readers.dcp import METADATA
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.statedicts import Named
 from freezeinspect.readers.values import Source, Values
@@ -28,10 +29,8 @@ INDEX = ".index.json"
 def weights_in(folder: str) -> list[str]:
     """Give the paths of the files that have a folder's weights. Raises Unreadable."""
     name = next((name for name in WEIGHTS if os.path.isfile(os.path.join(folder, name))), None)
-    if name is None and os.path.isfile(os.path.join(folder, ".metadata")):
-        raise Unreadable(
-            "a folder of torch.distributed.checkpoint, which this version does not read; convert it to torch.save"
-        )
+    if name is None and os.path.lexists(os.path.join(folder, METADATA)):
+        return [os.path.join(folder, METADATA)]
     if name is None:
         raise Unreadable(f"a folder with none of {', '.join(WEIGHTS[:5])} and the like; name a file in it")
     path = os.path.join(folder, name)
@@ -50,6 +49,8 @@ def shards_of(index: str) -> list[str]:
         names = set(json.loads(text)["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Unreadable("an index of shards without a weight_map of names to files; get the folder again") from None
+    if not names:
+        raise Unreadable("an index of shards that names none; get the folder again")
     if len(names) > LIMITS.groups:
         raise past("groups", f"the index names {len(names):,} files")
     for name in names:

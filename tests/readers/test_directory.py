@@ -92,6 +92,7 @@ def test_a_missing_shard_is_said(model: nn.Module, tmp_path: Path) -> None:
         ('{"weight_map": ["w"]}', "an index of shards without a weight_map"),
         ("[" * 100_000, "an index of shards without a weight_map"),
         ("{}", "an index of shards without a weight_map"),
+        ('{"weight_map": {}}', "an index of shards that names none"),
     ],
 )
 def test_an_index_that_leads_elsewhere_is_refused(index: str, said: str, tmp_path: Path) -> None:

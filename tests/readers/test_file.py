@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed.checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -326,12 +325,10 @@ def test_each_format_that_is_not_read_yet_is_refused_by_name(tmp_path: Path) -> 
     with quiet():
         torch.jit.script(linear).save(tmp_path / "script.pt")
         torch.export.save(torch.export.export(linear, (torch.ones(1, 1),)), tmp_path / "export.pt2")
-        torch.distributed.checkpoint.save(linear.state_dict(), checkpoint_id=tmp_path / "checkpoint")
     (tmp_path / "export.pkl").write_bytes(pickle.dumps({"a": 1}))
     said = {
         "script.pt": "a TorchScript archive, which this version does not read",
         "export.pt2": "a file of torch.export, which this version does not read",
-        "checkpoint": "a folder of torch.distributed.checkpoint, which this version does not read",
         "export.pkl": "a plain pickle",
     }
     for name, kind in said.items():
