@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
 
 from freezeinspect.readers.archive import Extent
 from freezeinspect.readers.dcp import METADATA
@@ -24,6 +25,8 @@ WEIGHTS = (  # the first that is there
     "diffusion_pytorch_model.bin",
 )
 INDEX = ".index.json"
+_CONFIG = 2**20  # bytes that an adapter's config may have
+_NAMED = 5  # modules of an adapter
 
 
 def weights_in(folder: str) -> list[str]:
@@ -35,6 +38,42 @@ def weights_in(folder: str) -> list[str]:
         raise Unreadable(f"a folder with none of {', '.join(WEIGHTS[:5])} and the like; name a file in it")
     path = os.path.join(folder, name)
     return shards_of(path) if name.endswith(INDEX) else [path]
+
+
+def adapter_in(weights: str) -> str:
+    """Say what adapter the config beside its weights describes; nothing where none can be read."""
+    config = os.path.join(os.path.dirname(weights), "adapter_config.json")
+    if not os.path.basename(weights).startswith("adapter_model.") or not os.path.isfile(config):
+        return ""
+    import json
+
+    try:
+        with open(config, "rb") as file:
+            text = file.read(_CONFIG + 1)
+        about = json.loads(text) if len(text) <= _CONFIG else None
+    except (OSError, ValueError, RecursionError):
+        return ""
+    return _adapter(about) if type(about) is dict else ""
+
+
+def _adapter(about: dict[str, Any]) -> str:
+    """Say in one phrase what PEFT's config says; what is of an odd type is left out."""
+    kind, rank, bias, base = (about.get(key) for key in ("peft_type", "r", "bias", "base_model_name_or_path"))
+    said = [f" of an adapter of type {cut(kind)}" if kind and type(kind) is str else " of an adapter"]
+    said += [f" and rank {rank}"] * (type(rank) is int and 0 < rank < 2**31)
+    said += [f" for {named}" for named in _named(about.get("target_modules"))]
+    said += [f" on {cut(base)}"] * (type(base) is str and base != "")
+    said += [f", with bias {cut(bias)}"] * (type(bias) is str and bias != "none")
+    said += [f", with the whole of {named}" for named in _named(about.get("modules_to_save"))]
+    return "".join(said)
+
+
+def _named(value: Any) -> list[str]:
+    """Give some of the names that a pattern or a list of names is, in one phrase; none of anything else."""
+    names = [value] if type(value) is str else value
+    if type(names) is not list or not names or not all(type(name) is str for name in names):
+        return []
+    return [", ".join([*map(cut, names[:_NAMED]), *["…"] * (len(names) > _NAMED)])]
 
 
 def shards_of(index: str) -> list[str]:

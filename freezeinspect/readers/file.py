@@ -17,7 +17,7 @@ from freezeinspect.readers.checkpoints import Chosen, choose
 from freezeinspect.readers.chunks import Chunks, Located
 from freezeinspect.readers.dcp import FORMAT as DISTRIBUTED
 from freezeinspect.readers.dcp import METADATA, Checkpoint, imported
-from freezeinspect.readers.directory import INDEX, joined, shards_of, weights_in
+from freezeinspect.readers.directory import INDEX, adapter_in, joined, shards_of, weights_in
 from freezeinspect.readers.legacy import MAGIC, Legacy
 from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
@@ -95,7 +95,8 @@ def _of_paths(paths: list[str], name: str, key: str | None, stack: ExitStack) ->
     if os.path.basename(paths[0]) == METADATA:
         return _of_checkpoint(paths[0], name, key, stack)
     if len(paths) == 1:
-        return _of_file(stack.enter_context(_opened(paths[0])), name, key)
+        one = _of_file(stack.enter_context(_opened(paths[0])), name, key)
+        return one if paths[0] == name else one._replace(source=_with_adapter(one.source, paths[0]))
     if key is not None:
         raise Unreadable(f"its shards are one state_dict, with no key {cut(key)}; leave the key out")
     shards = [_of_file(stack.enter_context(_opened(path)), path, None) for path in paths]
@@ -105,6 +106,10 @@ def _of_paths(paths: list[str], name: str, key: str | None, stack: ExitStack) ->
     beyond = tuple(dict.fromkeys(name for one in shards for name in one.observed.imports))
     about = Source("file", name, f"{len(paths)} shards of {shards[0].source.format}", "a state_dict")
     return Opened(snapshot(found, stored), Observed(imports=beyond), about, Values(source, stored))
+
+
+def _with_adapter(source: Source, weights: str) -> Source:
+    return replace(source, content=f"{source.content}{adapter_in(weights)}")
 
 
 def _of_checkpoint(path: str, name: str, key: str | None, stack: ExitStack) -> Opened:
