@@ -59,6 +59,11 @@ class Archive:
         """Tell whether a member of this name is there."""
         return f"{self._top}/{name}" in self._members
 
+    def pickle_length(self) -> int:
+        """Give the length that the pickle says it has, inflated; 0 where there is none."""
+        member = self._members.get(f"{self._top}/{_PICKLE}")
+        return member.file_size if member else 0
+
     def read(self, name: str) -> bytes:
         """Give a member that is there, inflated; all that are read together stay within one limit."""
         member = self._members[f"{self._top}/{name}"]

@@ -1,12 +1,14 @@
-"""Hugging Face's folders: which files of one have the weights, whole or in shards."""
+"""Folders: which files of one have the weights, whole or in shards."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
 
 from freezeinspect.readers.archive import Extent
+from freezeinspect.readers.dcp import METADATA
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.statedicts import Named
 from freezeinspect.readers.values import Source, Values
@@ -23,19 +25,55 @@ WEIGHTS = (  # the first that is there
     "diffusion_pytorch_model.bin",
 )
 INDEX = ".index.json"
+_CONFIG = 2**20  # bytes that an adapter's config may have
+_NAMED = 5  # modules of an adapter
 
 
 def weights_in(folder: str) -> list[str]:
     """Give the paths of the files that have a folder's weights. Raises Unreadable."""
     name = next((name for name in WEIGHTS if os.path.isfile(os.path.join(folder, name))), None)
-    if name is None and os.path.isfile(os.path.join(folder, ".metadata")):
-        raise Unreadable(
-            "a folder of torch.distributed.checkpoint, which this version does not read; convert it to torch.save"
-        )
+    if name is None and os.path.lexists(os.path.join(folder, METADATA)):
+        return [os.path.join(folder, METADATA)]
     if name is None:
         raise Unreadable(f"a folder with none of {', '.join(WEIGHTS[:5])} and the like; name a file in it")
     path = os.path.join(folder, name)
     return shards_of(path) if name.endswith(INDEX) else [path]
+
+
+def adapter_in(weights: str) -> str:
+    """Say what adapter the config beside its weights describes; nothing where none can be read."""
+    config = os.path.join(os.path.dirname(weights), "adapter_config.json")
+    if not os.path.basename(weights).startswith("adapter_model.") or not os.path.isfile(config):
+        return ""
+    import json
+
+    try:
+        with open(config, "rb") as file:
+            text = file.read(_CONFIG + 1)
+        about = json.loads(text) if len(text) <= _CONFIG else None
+    except (OSError, ValueError, RecursionError):
+        return ""
+    return _adapter(about) if type(about) is dict else ""
+
+
+def _adapter(about: dict[str, Any]) -> str:
+    """Say in one phrase what PEFT's config says; what is of an odd type is left out."""
+    kind, rank, bias, base = (about.get(key) for key in ("peft_type", "r", "bias", "base_model_name_or_path"))
+    said = [f" of an adapter of type {cut(kind)}" if kind and type(kind) is str else " of an adapter"]
+    said += [f" and rank {rank}"] * (type(rank) is int and 0 < rank < 2**31)
+    said += [f" for {named}" for named in _named(about.get("target_modules"))]
+    said += [f" on {cut(base)}"] * (type(base) is str and base != "")
+    said += [f", with bias {cut(bias)}"] * (type(bias) is str and bias != "none")
+    said += [f", with the whole of {named}" for named in _named(about.get("modules_to_save"))]
+    return "".join(said)
+
+
+def _named(value: Any) -> list[str]:
+    """Give some of the names that a pattern or a list of names is, in one phrase; none of anything else."""
+    names = [value] if type(value) is str else value
+    if type(names) is not list or not names or not all(type(name) is str for name in names):
+        return []
+    return [", ".join([*map(cut, names[:_NAMED]), *["…"] * (len(names) > _NAMED)])]
 
 
 def shards_of(index: str) -> list[str]:
@@ -50,6 +88,8 @@ def shards_of(index: str) -> list[str]:
         names = set(json.loads(text)["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Unreadable("an index of shards without a weight_map of names to files; get the folder again") from None
+    if not names:
+        raise Unreadable("an index of shards that names none; get the folder again")
     if len(names) > LIMITS.groups:
         raise past("groups", f"the index names {len(names):,} files")
     for name in names:

@@ -9,17 +9,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from tempfile import TemporaryFile
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from freezeinspect.readers import exported, imports, modules, statedicts, torchscript
 from freezeinspect.readers.archive import START, Archive
-from freezeinspect.readers.checkpoints import choose
-from freezeinspect.readers.directory import INDEX, joined, shards_of, weights_in
+from freezeinspect.readers.checkpoints import Chosen, choose
+from freezeinspect.readers.chunks import Chunks, Located
+from freezeinspect.readers.dcp import FORMAT as DISTRIBUTED
+from freezeinspect.readers.dcp import METADATA, Checkpoint, imported
+from freezeinspect.readers.directory import INDEX, adapter_in, joined, shards_of, weights_in
 from freezeinspect.readers.legacy import MAGIC, Legacy
 from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
 from freezeinspect.readers.safetensors import SafeTensors
-from freezeinspect.readers.stored import ordered, snapshot
+from freezeinspect.readers.stored import Modules, Stored, ordered, snapshot
 from freezeinspect.readers.unpickle import Pickled, unpickle
 from freezeinspect.readers.values import Values
 from freezeinspect.state import Observed, Snapshot, Source
@@ -38,7 +41,7 @@ _STARTS = {  # of files that people have beside torch's
     b"\x93NUMPY": "a NumPy array",
     b"\x80": "a plain pickle",
 }
-_WAY_OUT = "what this version reads is what torch.save writes, and safetensors"
+_WAY_OUT = "what this version reads is what torch and safetensors write"
 
 
 class Opened(NamedTuple):
@@ -65,7 +68,7 @@ def read(
 
 @contextmanager
 def opened(path: str | os.PathLike[str], key: str | None = None) -> Iterator[Opened]:
-    """Read a file or a Hugging Face folder as `read` does, and keep it open for its values. Raises Unreadable."""
+    """Read a file or a folder as `read` does, and keep it open for its values. Raises Unreadable."""
     name = os.fsdecode(path)
     with ExitStack() as stack:
         try:
@@ -88,8 +91,11 @@ def _paths(name: str) -> list[str]:
 
 
 def _of_paths(paths: list[str], name: str, key: str | None, stack: ExitStack) -> Opened:
+    if os.path.basename(paths[0]) == METADATA:
+        return _of_checkpoint(paths[0], name, key, stack)
     if len(paths) == 1:
-        return _of_file(stack.enter_context(_opened(paths[0])), name, key)
+        one = _of_file(stack.enter_context(_opened(paths[0])), name, key)
+        return one if paths[0] == name else one._replace(source=_with_adapter(one.source, paths[0]))
     if key is not None:
         raise Unreadable(f"its shards are one state_dict, with no key {cut(key)}; leave the key out")
     shards = [_of_file(stack.enter_context(_opened(path)), path, None) for path in paths]
@@ -99,6 +105,36 @@ def _of_paths(paths: list[str], name: str, key: str | None, stack: ExitStack) ->
     beyond = tuple(dict.fromkeys(name for one in shards for name in one.observed.imports))
     about = Source("file", name, f"{len(paths)} shards of {shards[0].source.format}", "a state_dict")
     return Opened(snapshot(found, stored), Observed(imports=beyond), about, Values(source, stored))
+
+
+def _with_adapter(source: Source, weights: str) -> Source:
+    return replace(source, content=f"{source.content}{adapter_in(weights)}")
+
+
+def _of_checkpoint(path: str, name: str, key: str | None, stack: ExitStack) -> Opened:
+    """Read a folder of torch.distributed.checkpoint by its .metadata."""
+    with _opened(path) as file:
+        checkpoint = Checkpoint(file)
+    files = {one: _entered(os.path.join(os.path.dirname(path), one), stack) for one in checkpoint.files()}
+    chosen = choose(checkpoint.value(files), key)
+    if modules.is_module(chosen.value):
+        raise Unreadable("a module pickled whole in a folder, which this version does not read; save its state_dict")
+    found, stored = _state_dict(chosen.value)
+    stored = ordered(stored)
+    source = Chunks(files, checkpoint.tensor)
+    observed = Observed(imports=imports.beyond(imported(checkpoint.read), set()))
+    about = Source(
+        "file", name, DISTRIBUTED, _content("a state_dict", chosen.key, chosen.others) + checkpoint.left_out()
+    )
+    values = Values(source, Located(stored, checkpoint.names(stored), source))
+    return Opened(_record(found, stored, chosen), observed, about, values)
+
+
+def _entered(path: str, stack: ExitStack) -> BinaryIO:
+    try:
+        return stack.enter_context(_opened(path))
+    except Unreadable as error:
+        raise Unreadable(f"its {cut(os.path.basename(path))}: {error}") from None
 
 
 def _of_file(file: BinaryIO, name: str, key: str | None) -> Opened:
@@ -134,15 +170,23 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
         tree = modules.Tree(chosen.value)
         found, stored = tree.modules, tree.tensors
     else:
-        metadata = modules.metadata_of(chosen.value)
-        found, stored = statedicts.read(statedicts.tensors(modules.mapping(chosen.value) or {}), metadata)
+        found, stored = _state_dict(chosen.value)
     stored = ordered(stored)
-    identities = [one.identity for one in stored]
-    record = beside(snapshot(found, stored), chosen.optimizers, identities, trusted=chosen.is_only)
     observed = Observed(imports=imports.beyond(pickled, tree.classes if tree else set()))
     kind = "a state_dict" if tree is None else "a scripted module" if form == SCRIPT else "a pickled module"
     content = _content(kind, chosen.key, chosen.others, tree.unread if tree else ())
-    return Opened(record, observed, Source("file", name, form, content), Values(source, stored))
+    return Opened(_record(found, stored, chosen), observed, Source("file", name, form, content), Values(source, stored))
+
+
+def _state_dict(value: Any) -> tuple[Modules, list[Stored]]:
+    found = statedicts.tensors(modules.mapping(value) or {})
+    return statedicts.read(found, modules.metadata_of(value))
+
+
+def _record(found: Modules, stored: list[Stored], chosen: Chosen) -> Snapshot:
+    """Make the record of a chosen model and the optimizers beside it."""
+    identities = [one.identity for one in stored]
+    return beside(snapshot(found, stored), chosen.optimizers, identities, trusted=chosen.is_only)
 
 
 def _of_exported(source: Archive, name: str, key: str | None) -> Opened:
@@ -153,7 +197,7 @@ def _of_exported(source: Archive, name: str, key: str | None) -> Opened:
     return Opened(snapshot(program.modules, stored), Observed(), about, Values(source, stored))
 
 
-def _content(kind: str, key: str | None, others: Sequence[str], unread: Sequence[tuple[str, str]]) -> str:
+def _content(kind: str, key: str | None, others: Sequence[str], unread: Sequence[tuple[str, str]] = ()) -> str:
     """Say what was read, under which key, what else is there, and what could not be read."""
     said = [kind]
     if key is not None:

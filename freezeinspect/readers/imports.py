@@ -18,7 +18,14 @@ copyreg.__newobj__ copyreg.__newobj_ex__ torch.Size torch.device torch.Tensor to
 torch.nn.parameter.Parameter torch.nn.parameter.Buffer torch.utils.hooks.RemovableHandle torch.per_tensor_affine
 torch.per_channel_affine torch.per_channel_affine_float_qparams torch.strided torch.contiguous_format
 torch.channels_last torch.preserve_format"""
-EXPECTED = REBUILDS | WRAPPERS.keys() | set(_PLAIN.split())
+_PATHS = "pathlib.PosixPath pathlib.WindowsPath pathlib._local.PosixPath pathlib._local.WindowsPath"
+_DISTRIBUTED = """metadata.Metadata metadata.MetadataIndex metadata.StorageMeta metadata.TensorStorageMetadata
+metadata.BytesStorageMetadata metadata.ChunkStorageMetadata metadata.TensorProperties metadata._MEM_FORMAT_ENCODING
+filesystem._StorageInfo"""  # of torch.distributed.checkpoint, whose .metadata has the path of its folder too
+_OLDER = """torch.distributed._shard.sharded_tensor.metadata.TensorProperties
+torch.distributed._shard.sharded_tensor.metadata.MEM_FORMAT_ENCODING"""
+EXPECTED = REBUILDS | WRAPPERS.keys() | {*_PLAIN.split(), *_PATHS.split(), *_OLDER.split()}
+EXPECTED |= {f"torch.distributed.checkpoint.{name}" for name in _DISTRIBUTED.split()}
 _DTYPE = re.compile(r"torch\.(bool|b?float\d\w*|q?u?int\d\w*|complex\d+|bits\w+)")
 _ONLY_ALLOCATED = ("torch.nn.modules.", "torch.optim.")  # torch's own classes, in other models of the file
 _HOLD_DATA = frozenset(  # parts of the standard library

@@ -25,6 +25,7 @@ class Limits:
     text: int = 16 * MIB  # characters of all their paths
     entries: int = 120_000  # names of modules, parameters and buffers, counted under each module that holds them
     groups: int = 10_000  # of all optimizers together
+    item_bytes: int = 4 * MIB  # of values that are no tensors, in a folder of torch.distributed.checkpoint
     piped_bytes: int = 64 * 1024 * MIB  # that standard input may write to a temporary file
 
 

@@ -33,7 +33,9 @@ def mutated_zip(content: bytes, dice: random.Random) -> bytes:
         renamed = dice.choice(
             (name.upper(), name + "\0x", "../" + name, "other/" + name, name.rpartition("/")[2], name * 9)
         )
-        inserted = dice.choice((name, renamed, "archive/data.pkl", "archive/constants.pkl", "archive/code/__torch__.py"))
+        inserted = dice.choice(
+            (name, renamed, "archive/data.pkl", "archive/constants.pkl", "archive/code/__torch__.py")
+        )
         parts[at:at] = [(inserted, dice.choice((data, b"N.", b"")))] if change else []
         if change == 0:
             parts[at] = (renamed, data)

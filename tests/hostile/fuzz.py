@@ -26,10 +26,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+import torch.distributed.checkpoint
 from safetensors.torch import save
 
 import freezeinspect as fi
-from freezeinspect.readers import file, legacy
+from freezeinspect.readers import chunks, dcp, file, legacy
 from freezeinspect.readers.limits import Unreadable
 from hostile import programs
 from hostile.archives import members, mutated_zip, zipped
@@ -233,6 +234,27 @@ def mutated_safetensors(content: bytes, dice: random.Random) -> bytes:
     return struct.pack("<Q", size) + bytes(text) + (data if change != 5 else data[: dice.randrange(len(data))])
 
 
+def distributed_corpus(folder: Path) -> dict[str, bytes]:
+    """Save a checkpoint as torch.distributed.checkpoint does, and give its files by name."""
+    model = ZOO["residual"]().model
+    optimizer = torch.optim.AdamW(model.named_parameters())
+    with quiet():
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
+        torch.distributed.checkpoint.save(state, checkpoint_id=folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def mutated_distributed(files: dict[str, bytes], dice: random.Random) -> dict[str, bytes]:
+    """Change the operations of .metadata, or bytes of the file of items."""
+    metadata, items = files[dcp.METADATA], bytearray(files["__0_0.distcp"])
+    if dice.random() < 0.7:
+        metadata = mutated_pickle(operations(metadata), dice)
+    else:
+        for _ in range(dice.choice((1, 9, 99))):
+            items[dice.randrange(len(items))] = dice.randrange(256)
+    return {dcp.METADATA: metadata, "__0_0.distcp": bytes(items)}
+
+
 def inputs(files: list[bytes], dice: random.Random) -> Iterator[bytes]:
     """Give mutated files without end: four in five are torch's zips, of which three in four have the pickle changed."""
     old, exported = legacy_corpus(), programs.corpus()
@@ -288,21 +310,27 @@ def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
         reached = True
         return reading(pickled)
 
-    file.unpickle = legacy.unpickle = counted
+    file.unpickle = legacy.unpickle = dcp.unpickle = chunks.unpickle = counted
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.pt"
+            path, checkpoint = Path(folder) / "model.pt", Path(folder) / "checkpoint"
+            saved = distributed_corpus(checkpoint)
             for first in (corpus()[0], b"".join(legacy_corpus()[0]), programs.corpus()[0]):
                 path.write_bytes(first)
-                outcome_of(path)  # what is imported on first use is imported now; so are Python's own text codecs
+                outcome_of(path)
+            outcome_of(checkpoint)  # what is imported on first use is imported now; so are Python's own text codecs
             _ = [codecs.lookup(name) for name in ("cp437", "raw_unicode_escape", "unicode_escape", "latin-1")]
             for content in inputs(corpus(), dice):
                 if done.inputs == count or time.monotonic() > end:
                     break
-                path.write_bytes(content)
+                named = {path.name: content}
+                if dice.random() < 0.1:
+                    named = {f"checkpoint/{name}": one for name, one in mutated_distributed(saved, dice).items()}
+                for name, one in named.items():
+                    (Path(folder) / name).write_bytes(one)
                 reached = False
                 WATCH.seen, WATCH.on = [], True
-                kind = outcome_of(path)
+                kind = outcome_of(path if len(named) == 1 else checkpoint)
                 WATCH.on = False
                 done.inputs += 1
                 done.reached += reached
@@ -311,7 +339,7 @@ def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
                 if kind not in ("Report", "Unreadable"):
                     done.others.append((done.inputs, kind))
     finally:
-        file.unpickle = legacy.unpickle = reading
+        file.unpickle = legacy.unpickle = dcp.unpickle = chunks.unpickle = reading
     return done
 
 
