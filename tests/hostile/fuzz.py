@@ -302,7 +302,8 @@ def outcome_of(path: Path) -> str:
 def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
     """Read up to `count` inputs, for at most so many seconds."""
     dice, done, reached = random.Random(seed), Outcome(), False
-    reading = file.unpickle
+    rooms = (file, legacy, dcp, chunks)
+    before, reading = [room.unpickle for room in rooms], file.unpickle
     end = time.monotonic() + seconds
 
     def counted(pickled: bytes) -> Any:
@@ -310,7 +311,8 @@ def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
         reached = True
         return reading(pickled)
 
-    file.unpickle = legacy.unpickle = dcp.unpickle = chunks.unpickle = counted
+    for room in rooms:
+        room.unpickle = counted
     try:
         with tempfile.TemporaryDirectory() as folder:
             path, checkpoint = Path(folder) / "model.pt", Path(folder) / "checkpoint"
@@ -339,7 +341,8 @@ def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
                 if kind not in ("Report", "Unreadable"):
                     done.others.append((done.inputs, kind))
     finally:
-        file.unpickle = legacy.unpickle = dcp.unpickle = chunks.unpickle = reading
+        for room, its in zip(rooms, before, strict=True):
+            room.unpickle = its
     return done
 
 
