@@ -8,12 +8,15 @@ from freezeinspect.freezing import set_train_mode as set_train_mode
 from freezeinspect.freezing import set_trainable as set_trainable
 from freezeinspect.freezing import unfreeze as unfreeze
 from freezeinspect.readers.limits import Unreadable as Unreadable
+from freezeinspect.recorder.watch import Watch as Watch
+from freezeinspect.recorder.watch import watch as watch
 from freezeinspect.regimes import WhatIf as WhatIf
 from freezeinspect.regimes import what_if as what_if
 from freezeinspect.report import diff as diff
 from freezeinspect.report import inspect as inspect
 from freezeinspect.report.difference import Diff as Diff
 from freezeinspect.report.model import Report as Report
+from freezeinspect.report.run import Run as Run
 from freezeinspect.state import Answer as Answer
 from freezeinspect.state import Finding as Finding
 from freezeinspect.state import Observed as Observed

@@ -35,8 +35,19 @@ def of_tensor(tensor: torch.Tensor) -> str | None:
         return None
     dtype = str(tensor.dtype).removeprefix("torch.")
     with torch.no_grad():
-        flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    return of_bytes(dtype, tensor.shape, [flat.view(torch.uint8).numpy()] if flat.numel() else [])
+        plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    return of_bytes(dtype, tensor.shape, [buffer_of(plain)])
+
+
+def buffer_of(tensor: torch.Tensor) -> Buffer:
+    """Give the memory of a contiguous tensor on the CPU, good for as long as the tensor is.
+
+    Not by way of numpy, which would leave the storage unable to be resized, as FSDP does.
+    """
+    import ctypes
+
+    length = tensor.numel() * tensor.element_size()
+    return (ctypes.c_ubyte * length).from_address(tensor.data_ptr()) if length else b""
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

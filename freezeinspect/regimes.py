@@ -16,8 +16,9 @@ from tabulate import tabulate
 from torch import nn
 
 from freezeinspect.freezing import bn_freeze, freeze, set_train_mode, unfreeze
+from freezeinspect.history import part_of
 from freezeinspect.readers import live
-from freezeinspect.recorder.evidence import part_of, watched_step
+from freezeinspect.recorder.watch import watch
 from freezeinspect.state import Snapshot
 from freezeinspect.twins import NotCopyable, first_line, never_run, random_states_kept, twin
 from freezeinspect.verdicts import judge
@@ -274,8 +275,11 @@ class _Trial:
             else:
                 notes.append("the loss has no gradient, so nothing but the forward pass could move anything")
 
-        moves = watched_step(model, forward, lambda: None if notes else optimizer.step())
-        moved = [a or b for a, b in zip(moves.in_forward, moves.in_step, strict=True)]
+        with watch(model, optimizer, every=1) as watched:
+            forward()
+            if not notes:
+                optimizer.step()
+        moved = [bits > 0 for bits in watched.history.moved(1 - len(notes))]
         return Outcome(name, tuple(_split(model, groups, snapshot, moved)), notes[0] if notes else None)
 
 

@@ -145,19 +145,19 @@ def _record(data: dict[str, Any], at: Callable[[str], None]) -> Record:
 
     groups = sum(len(optimizer.groups) for optimizer in optimizers)
     in_groups = of_tensors("groups", lambda numbers: _numbers(numbers, groups))
-    has_grad, has_state = of_tensors("has_grad", _answer), of_tensors("has_state", _answer)
+    has_grad, has_state = of_tensors("has_grad", answer_of), of_tensors("has_state", answer_of)
     fingerprints = of_tensors("fingerprint", _as_it_is)
     snapshot = Snapshot(
         structure=structure,
-        training=of_modules("training", _answer),
-        trainable=of_modules("trainable", _answer),
-        bn_freeze=of_modules("bn_freeze", _answer),
-        drop_freeze=of_modules("drop_freeze", _answer),
-        track_running_stats=of_modules("track_running_stats", _answer),
+        training=of_modules("training", answer_of),
+        trainable=of_modules("trainable", answer_of),
+        bn_freeze=of_modules("bn_freeze", answer_of),
+        drop_freeze=of_modules("drop_freeze", answer_of),
+        track_running_stats=of_modules("track_running_stats", answer_of),
         momentum=of_modules("momentum", _as_it_is),
         dropout=of_modules("dropout", _as_it_is),
         stray={i: names for i, names in enumerate(of_modules("stray", tuple)) if names},
-        requires_grad=of_tensors("requires_grad", _answer),
+        requires_grad=of_tensors("requires_grad", answer_of),
         optimizers=optimizers,
         groups=in_groups if optimizers else (),
         has_grad=has_grad if optimizers else (),
@@ -180,7 +180,8 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _answer(word: str) -> Answer:
+def answer_of(word: str) -> Answer:
+    """Read an Answer's word. Raises ValueError, which lists the words."""
     if word not in _WORDS:
         raise ValueError(f"saw {word!r}, expected one of {', '.join(_WORDS)}")
     return _WORDS[word]
@@ -233,4 +234,4 @@ def _movement(data: dict[str, Any] | None) -> Movement | None:
     if data is None:
         return None
     parts = ("weights", "stats", "buffers")
-    return Movement(*(Moved(*(_answer(data[part][where]) for where in Moved._fields)) for part in parts))
+    return Movement(*(Moved(*(answer_of(data[part][where]) for where in Moved._fields)) for part in parts))

@@ -30,9 +30,11 @@ PUBLIC = [
     "Finding",
     "Observed",
     "Report",
+    "Run",
     "Snapshot",
     "Structure",
     "Unreadable",
+    "Watch",
     "WhatIf",
     "apply_leaf",
     "bn_freeze",
@@ -45,6 +47,7 @@ PUBLIC = [
     "set_train_mode",
     "set_trainable",
     "unfreeze",
+    "watch",
     "what_if",
 ]
 

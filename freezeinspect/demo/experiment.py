@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from freezeinspect.demo.data import SOURCE, TARGET, batches, faint, load
 from freezeinspect.demo.network import Network, accuracy, with_fresh_head
-from freezeinspect.readers import live
-from freezeinspect.recorder.evidence import Moves, part_of, watched_step
+from freezeinspect.history import History, part_of
+from freezeinspect.recorder.watch import watch
 from freezeinspect.regimes import Expected, Regime, Verb, made_fresh
 from freezeinspect.state import Snapshot, Structure
 from freezeinspect.verdicts import judge
@@ -34,7 +34,7 @@ class Step(NamedTuple):
     calls: tuple[str, ...]
     before: Snapshot  # as the step before left it
     after: Snapshot  # as this step left it
-    moves: Moves
+    moved: tuple[int, ...]  # where each tensor did, as bits
 
     @property
     def flips(self) -> bool:
@@ -63,7 +63,7 @@ class Run:
     def moved_in(self, what: str, part: str = "body") -> list[int]:
         """Give the steps in which any weight, affine or stats tensor of body or head moved."""
         tensors = [i for i, place in enumerate(self.places) if place == (part, what)]
-        return [step.number for step in self.steps if any(_moved(step.moves, i) for i in tensors)]
+        return [step.number for step in self.steps if any(step.moved[i] for i in tensors)]
 
     @cached_property
     def places(self) -> list[tuple[str, str]]:
@@ -86,10 +86,6 @@ class Run:
         return Expected(weights, affine, stats, ", ".join(sorted(uses)))
 
 
-def _moved(moves: Moves, tensor: int) -> bool:
-    return moves.in_forward[tensor] or moves.in_step[tensor]
-
-
 def _side(structure: Structure, module: int) -> str:
     return "head" if structure.paths[module] == "head" else "body"
 
@@ -99,10 +95,7 @@ def run(regime: Regime, network: Network, steps: int, tick: Callable[[], object]
     model = with_fresh_head(network)
     made_fresh(model)
     optimizer = torch.optim.SGD(model.parameters(), LR, MOMENTUM)
-    taken = []
-    for step in _steps(regime, model, optimizer, steps):
-        taken.append(step)
-        tick()
+    taken = _steps(regime, model, optimizer, steps, tick)
     images, labels = load(TARGET, train=False)
     device = model.head.weight.device
     found = accuracy(model, faint(images).to(device), labels.to(device))
@@ -122,31 +115,32 @@ def drift(before: Network, after: Network) -> float:
     return float((became - was).norm() / was.norm())
 
 
-def _steps(regime: Regime, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Iterator[Step]:
+def _steps(
+    regime: Regime, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, tick: Callable[[], object]
+) -> list[Step]:
     device = next(model.parameters()).device
     scaler = torch.amp.GradScaler(device.type, init_scale=2.0**10, enabled=device.type == "cuda")
     images, labels = load(TARGET, train=True)
     data = batches(faint(images).to(device), labels.to(device), BATCH, torch.Generator().manual_seed(0))
-    after = live.read(model, optimizer)
-    for number in range(1, steps + 1):
-        before, calls = after, _calls(regime, number, steps)
-        for verb in calls:
-            verb.act(model, children(model))
-        batch, truth = next(data)
-
-        def forward(batch: Tensor = batch, truth: Tensor = truth) -> None:
+    calls = [_calls(regime, number, steps) for number in range(1, steps + 1)]
+    with watch(model, optimizer, every=1) as watched:
+        for verbs in calls:
+            for verb in verbs:
+                verb.act(model, children(model))
+            batch, truth = next(data)
             optimizer.zero_grad()
             with torch.autocast(device.type, enabled=device.type == "cuda"):
                 loss = cross_entropy(model(batch), truth)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-
-        def step() -> None:
             scaler.step(optimizer)
             scaler.update()
+            tick()
+    return [_step(watched.history, number, verbs) for number, verbs in enumerate(calls, 1)]
 
-        moves = watched_step(model, forward, step)
-        after = live.read(model, optimizer, before.structure)
-        yield Step(number, tuple(verb.says for verb in calls), before, after, moves)
+
+def _step(history: History, number: int, verbs: list[Verb]) -> Step:
+    before, after = (history.last.state_at(n, within=True).snapshot for n in (number - 1, number))
+    return Step(number, tuple(verb.says for verb in verbs), before, after, history.moved(number))
 
 
 def _calls(regime: Regime, number: int, steps: int) -> list[Verb]:

@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import Any
 
 from freezeinspect.demo.experiment import Run, Step
+from freezeinspect.history import FORWARD, STEP
 from freezeinspect.state import Answer, combine
 from freezeinspect.views.rows import MODE, WORD
 from freezeinspect.views.text import table
@@ -64,15 +65,15 @@ def _line(step: Step, name: str, modules: list[int], weights: list[int], stats: 
         ends(WORD, "requires_grad", weights),
         ends(WORD, "bn_freeze", modules),
         ends(MODE, "training", modules),
-        _moved(step.moves.in_step, weights),
-        _moved(step.moves.in_forward, stats),
+        _moved(step.moved, STEP, weights),
+        _moved(step.moved, FORWARD, stats),
     ]
 
 
-def _moved(moved: tuple[bool, ...], tensors: list[int]) -> str:
+def _moved(moved: tuple[int, ...], place: int, tensors: list[int]) -> str:
     if not tensors:
         return "–"
-    return "moved" if any(moved[i] for i in tensors) else "still"
+    return "moved" if any(moved[i] & place for i in tensors) else "still"
 
 
 def moved_table(runs: Sequence[Run]) -> str:

@@ -1,94 +1,126 @@
-"""Evidence of what moved, by clone and compare: right for every dtype, and slow."""
+"""What values a model's tensors have, as digests: on the CPU at once, on a device without waiting for it.
+
+A digest is only ever compared with another of the same tensor, so memory order will do where the strides stay.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from xxhash import xxh3_128_digest
 
-from freezeinspect.state import ABSENT, NO, YES, Moved, Movement, Observed, Structure, combine
-from freezeinspect.verdicts import STATISTICS
-from freezeinspect.walk import held, walk
+from freezeinspect.fingerprint import buffer_of
+from freezeinspect.recorder import device
 
-
-@dataclass(frozen=True)
-class Moves:
-    """Which tensors of a structure changed a bit in one forward, and in the step after it."""
-
-    in_forward: tuple[bool, ...]
-    in_step: tuple[bool, ...]
-
-    def observed(self, structure: Structure) -> Observed:
-        """Say it module by module, over each subtree."""
-        return Observed(tuple(self._movements(structure)))
-
-    def _movements(self, structure: Structure) -> Iterator[Movement]:
-        parts = [part_of(structure, i) for i in range(len(structure.tensors))]
-        for module in range(len(structure)):
-            below = [number for i in structure.subtree(module) for number in structure.own[i]]
-            yield Movement(*(self._moved([i for i in below if parts[i] == part]) for part in Movement._fields))
-
-    def _moved(self, tensors: list[int]) -> Moved:
-        return Moved(
-            forward=combine(YES if self.in_forward[i] else NO for i in tensors),
-            step=combine(YES if self.in_step[i] else NO for i in tensors),
-            outside=NO if tensors else ABSENT,
-        )
+Digest = bytes | int | None  # None is not known
 
 
-def part_of(structure: Structure, tensor: int) -> str:
-    """Tell what a tensor is to training: one of weights, stats and buffers, the parts of a Movement."""
-    found = structure.tensors[tensor]
-    if found.kind == "parameter":
-        return "weights"
-    return "stats" if found.name in STATISTICS else "buffers"
+class Look:
+    """The digests of some tensors at one moment; those on a device are there once `is_ready`."""
+
+    def __init__(self, tensors: Sequence[int], digests: list[Digest], late: list[device.Readback]) -> None:
+        self.tensors, self._digests, self._late = tensors, digests, late
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether all are there."""
+        return all(one.is_ready for one in self._late)
+
+    def digests(self) -> dict[int, Digest]:
+        """Give the digest of each tensor that was looked at; waits where one is not ready."""
+        for one in self._late:
+            for place, digest in zip(one.places, one.values(), strict=True):
+                self._digests[place] = digest
+        return dict(zip(self.tensors, self._digests, strict=True))
 
 
-def watched_step(model: nn.Module, forward: Callable[[], object], step: Callable[[], object]) -> Moves:
-    """Run a forward with its backward, then an optimizer's step, and see what each moved.
+class _Row(NamedTuple):
+    """A tensor's memory, for as long as it lies where it lay."""
 
-    The tensors are in the order of the structure that `readers.live.read` gives. All values are copied, so this
-    takes the model's memory once more and waits for the device.
-    """
-    values = _Values(model)
-    forward()
-    in_forward = values.moved()
-    step()
-    return Moves(in_forward, values.moved())
+    address: int
+    elements: int
+    layout: tuple[Any, ...]
+    buffer: Any  # None where the elements must be copied together first
 
 
-class _Values:
-    """A model's tensors and copies of their values."""
+class Values:
+    """The values of some tensors."""
 
-    def __init__(self, model: nn.Module) -> None:
-        pairs = [(held(module, "_parameters"), held(module, "_buffers")) for _, module in walk(model, [])]
-        self.live = [t for kind in (0, 1) for pair in pairs for t in pair[kind].values() if t is not None]
-        self.kept = [_kept(tensor) for tensor in self.live]
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+        self.tensors = tensors
+        self._rows: list[_Row | None] = [None] * len(tensors)
+        self._digests: list[Callable[[int], Digest] | None] = [self._way(tensor) for tensor in tensors]
 
-    def moved(self) -> tuple[bool, ...]:
-        """Tell which tensors changed a bit since the last look."""
-        found = tuple(not _same_bits(a, b) for a, b in zip(self.live, self.kept, strict=True))
-        self.kept = [_kept(tensor) for tensor in self.live]
-        return found
+    def look(self, tensors: Sequence[int]) -> Look:
+        """Digest these tensors as they are now."""
+        digests: list[Digest] = [None] * len(tensors)
+        there: dict[torch.device, list[int]] = {}
+        for place, i in enumerate(tensors):
+            digest = self._digests[i]
+            if digest is not None:
+                digests[place] = digest(i)
+            elif self.tensors[i].is_cuda:
+                there.setdefault(self.tensors[i].device, []).append(place)
+        late = [device.read(places, [self.tensors[tensors[n]] for n in places]) for places in there.values()]
+        return Look(tensors, digests, late)
+
+    def _way(self, tensor: torch.Tensor) -> Callable[[int], Digest] | None:
+        """Choose how to digest a tensor; None for one on a device, or without values."""
+        if torch.nn.parameter.is_lazy(tensor) or tensor.is_meta:
+            return None
+        if is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
+            return self._of_parts
+        return None if tensor.device.type != "cpu" else self._of_memory
+
+    def _of_memory(self, i: int) -> Digest:
+        """Digest a tensor's memory; None once where it lies otherwise than in the last look, and compares with none."""
+        row, tensor = self._rows[i], self.tensors[i]
+        if row is None or tensor.data_ptr() != row.address or tensor.numel() != row.elements:
+            before, row = row, _row(tensor)
+            self._rows[i] = row
+            if before is not None and before.layout != row.layout:
+                return None
+        if row.buffer is not None:
+            return xxh3_128_digest(row.buffer)
+        plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
+        return xxh3_128_digest(buffer_of(plain))
+
+    def _of_parts(self, i: int) -> Digest:
+        """Digest what a tensor is made of; None where a part is on a device, or nobody knows the parts."""
+        parts = [_digest_of_part(part) for part in _parts(self.tensors[i])]
+        return None if None in parts else xxh3_128_digest(b"".join(filter(None, parts)))
 
 
-def _kept(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().clone()
+def _row(tensor: torch.Tensor) -> _Row:
+    plain = tensor.detach()
+    strides = plain.stride()
+    dense = plain.permute(sorted(range(plain.dim()), key=lambda i: (-strides[i], i)))
+    is_dense = dense.is_contiguous() and not plain.is_conj() and not plain.is_neg()
+    layout = (plain.dtype, plain.shape, strides)
+    return _Row(plain.data_ptr(), plain.numel(), layout, buffer_of(dense) if is_dense else None)
 
 
-def _same_bits(now: torch.Tensor, kept: torch.Tensor) -> bool:
-    """Compare bits, not numbers: -0.0 is another value than 0.0, and NaN is the same as itself."""
-    if now.shape != kept.shape or now.dtype != kept.dtype:
-        return False
-    return now.is_meta or torch.equal(_bits(now), _bits(kept))
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Give the plain tensors within one that is not."""
+    plain = tensor.detach()
+    if is_traceable_wrapper_subclass(plain):
+        return [getattr(plain, name) for name in plain.__tensor_flatten__()[0]]
+    if plain.is_quantized:
+        return [plain.int_repr()]
+    if plain.layout is torch.sparse_coo:
+        return [plain._indices(), plain._values()]
+    if plain.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [plain.crow_indices(), plain.col_indices(), plain.values()]
+    if plain.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [plain.ccol_indices(), plain.row_indices(), plain.values()]
+    return [tensor]
 
 
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    values = tensor.detach()
-    if values.layout is not torch.strided:
-        values = values.to_dense()
-    if values.is_quantized:
-        values = values.int_repr()
-    return values.resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)
+def _digest_of_part(part: torch.Tensor) -> bytes | None:
+    if part.layout is not torch.strided or part.device.type != "cpu" or is_traceable_wrapper_subclass(part):
+        return None
+    plain = part.resolve_conj().resolve_neg().contiguous()
+    return xxh3_128_digest(buffer_of(plain))

@@ -5,6 +5,7 @@ import torch
 
 from freezeinspect.demo import experiment, story
 from freezeinspect.demo.network import pretrained
+from freezeinspect.history import FORWARD, STEP, part_of
 from freezeinspect.regimes import REGIMES
 from freezeinspect.state import Answer
 from witness import unchanged
@@ -52,9 +53,8 @@ def test_bn_freeze_false_flips_the_attribute_at_once_and_the_statistics_at_the_n
 
 def test_statistics_move_in_the_forward_and_weights_in_the_step(runs):
     for step in runs["unfreeze()"].steps:
-        observed = step.moves.observed(step.after.structure).movement[0]
-        assert (observed.stats.forward, observed.stats.step) == (YES, NO)
-        assert (observed.weights.forward, observed.weights.step) == (NO, YES)
+        parts = [part_of(step.after.structure, i) for i in range(len(step.moved))]
+        assert set(zip(parts, step.moved, strict=True)) == {("weights", STEP), ("stats", FORWARD), ("buffers", FORWARD)}
 
 
 def test_a_frozen_body_is_the_same_function_after_and_a_leaking_one_is_not(runs):
@@ -71,7 +71,7 @@ def test_a_run_is_the_same_every_time(network, runs):
     again = experiment.run(REGIMES[0], network, steps=12)
     first = runs[REGIMES[0].name]
     assert (again.accuracy, again.drift) == (first.accuracy, first.drift)
-    assert [step.moves for step in again.steps] == [step.moves for step in first.steps]
+    assert [step.moved for step in again.steps] == [step.moved for step in first.steps]
 
 
 def test_the_progress_ticks_once_a_step(network):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from freezeinspect.readers import live
-from freezeinspect.recorder.evidence import watched_step
 from freezeinspect.state import Answer
+from oracle import watched_step
 from zoo import ZOO, quiet
 
 YES, NO, ABSENT, MIXED = Answer.YES, Answer.NO, Answer.ABSENT, Answer.MIXED

@@ -1,0 +1,77 @@
+"""The log of a run as a file, to which each step is written as it ends: a run that is killed keeps what it wrote."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from freezeinspect.history import Calls, Looks
+from freezeinspect.journal import Writer
+from freezeinspect.state import Snapshot, Structure
+
+
+class Log:
+    """A file of lines, in step with a History. In a run of several processes each has its own, named by its rank.
+
+    Raises OSError where it cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        rank, ranks = _rank()
+        self.path = Path(path) if ranks == 1 else _of_rank(Path(path), rank)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._lines: list[str] = []
+        self._writer = Writer(self._lines.append, {"rank": rank, "ranks": ranks, "torch": str(torch.__version__)})
+
+    def flush(self) -> None:
+        """Write the lines so far, at once: from here on the system keeps them, whatever becomes of the process."""
+        text = "".join(self._lines).encode()
+        self._lines.clear()
+        while text:
+            text = text[os.write(self._file, text) :]
+
+    def restructured(self, structure: Structure) -> None:
+        """Write a structure."""
+        self._writer.restructured(structure)
+
+    def flagged(self, snapshot: Snapshot, within: bool, calls: Calls) -> None:
+        """Write a state."""
+        self._writer.flagged(snapshot, within, calls)
+        self.flush()
+
+    def stepped(self, optimizer: int, outcome: int, forwards: int) -> None:
+        """Write a step."""
+        self._writer.stepped(optimizer, outcome, forwards)
+        self.flush()
+
+    def skipped(self, step: int) -> None:
+        """Write that a step was skipped."""
+        self._writer.skipped(step)
+
+    def looked(self, step: int, looks: Looks) -> None:
+        """Write what was seen of a step."""
+        self._writer.looked(step, looks)
+
+    def close(self) -> None:
+        """Write the end."""
+        self._writer.close()
+        self.flush()
+        os.close(self._file)
+
+
+def _rank() -> tuple[int, int]:
+    """Give this process's rank and how many there are, as torch.distributed or its launcher says."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    try:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return 0, 1
+
+
+def _of_rank(path: Path, rank: int) -> Path:
+    """Put the rank before the suffixes: run.fi.jsonl is run.rank3.fi.jsonl."""
+    stem, dot, suffixes = path.name.partition(".")
+    return path.with_name(f"{stem}.rank{rank}{dot}{suffixes}")

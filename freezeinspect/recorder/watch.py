@@ -1,0 +1,306 @@
+"""The flight recorder of a training loop: every step, its flags at both ends, and what moved."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+
+from freezeinspect.history import FAILED, SKIPPED, TAKEN, History, Looks
+from freezeinspect.readers import live
+from freezeinspect.recorder.attention import Attention, ranges
+from freezeinspect.recorder.blame import Blame
+from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers
+from freezeinspect.recorder.device import Readback
+from freezeinspect.recorder.ledger import BETWEEN, EVALUATING, STEPPING, Ledger, Mark, Seen
+from freezeinspect.recorder.log import Log
+from freezeinspect.recorder.roster import Roster
+from freezeinspect.report.run import Run
+from freezeinspect.state import Source
+from freezeinspect.walk import NotAModule, unwrapped
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from freezeinspect.report import Report
+    from freezeinspect.state import Snapshot
+
+
+class _Begun(NamedTuple):
+    """A step that has begun: by which optimizer, what is looked at in it, and the looks so far."""
+
+    optimizer: int
+    plan: Sequence[int]
+    marks: list[Mark]
+
+
+class Watch:
+    """A training loop as it is watched. Prints as what it saw so far; `run` is all of it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        attention: Attention,
+        log: Log | None = None,
+        blame: bool = False,
+    ) -> None:
+        self.optimizers = optimizers
+        self.history = History()
+        self.is_open = True
+        self._records: list[Any] = [self.history] if log is None else [self.history, log]
+        self._attention = attention
+        self._blame = Blame() if blame else None
+        self._roster = Roster(model, optimizers)
+        self._ledger = Ledger(attention, optimizers)
+        self._begun: list[_Begun] = []
+        self._unsure: deque[tuple[int, list[Readback]]] = deque()  # steps that a scaler may have skipped
+        self._counts = [0] * max(len(optimizers), 1)
+        self._forwards = 0
+        self._by_hand = False
+        self._noted: Snapshot | None = None
+        self._restructure()
+        self._ledger.start()
+        self._ended = perf_counter()
+        roots = list({id(one): one for one in (model, unwrapped(model))}.values())
+        self._handles = hook_optimizers(self)
+        if optimizers:
+            self._handles += hook_forwards(roots, self._forward)
+        else:
+            self._handles += hook_forwards(roots[-1:], self._forward_begins, self._forward_ends)
+        SCALERS.add(self)
+
+    # what the boundaries tell
+
+    def begins(self, optimizer: int) -> None:
+        """Take note that a step begins."""
+        if not self._by_hand:
+            self._abandon(optimizer)
+            self._begin(optimizer)
+
+    def evaluates(self, optimizer: int) -> None:
+        """Take note that the step calls its closure."""
+        self._mark(optimizer, STEPPING)
+
+    def evaluated(self, optimizer: int) -> None:
+        """Take note that the closure is done: gradients are there now."""
+        self._note(self._roster.look(at_start=True), within=False)
+        self._mark(optimizer, EVALUATING)
+
+    def ends(self, optimizer: int) -> None:
+        """Take note that the step is done."""
+        if not self._by_hand:
+            self._mark(optimizer, STEPPING)
+            self._end(optimizer, TAKEN)
+
+    def count(self, optimizer: int) -> int:
+        """Count the steps that ended."""
+        return self._counts[optimizer]
+
+    def scaled(self, optimizer: int, found_inf: list[torch.Tensor] | None) -> None:
+        """Take note that a scaler skipped the step, or may have, if one of these is not zero."""
+        if found_inf is None:
+            self._step(optimizer, SKIPPED)
+        elif self.history.taken:
+            self._unsure.append((len(self.history.taken), [Readback([], one.reshape(-1)) for one in found_inf]))
+            self._settle()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Mark a step that no hook sees, such as the replay of a CUDA graph."""
+        self._begin(0)
+        self._by_hand = True
+        outcome = FAILED
+        try:
+            yield
+            outcome = TAKEN
+        finally:
+            self._by_hand = False
+            self._forwards += 1
+            self._mark(0, EVALUATING)
+            self._end(0, outcome)
+
+    def _forward(self) -> None:
+        self._forwards += 1
+
+    def _forward_begins(self) -> None:
+        if not self._by_hand:
+            self._abandon(0)
+            self._begin(0)
+            self._forwards += 1
+
+    def _forward_ends(self) -> None:
+        if not self._by_hand:
+            self._mark(0, EVALUATING)
+            self._end(0, TAKEN)
+
+    # one step
+
+    def _abandon(self, optimizer: int) -> None:
+        """Close a step that raised, so that it never ended."""
+        if any(one.optimizer == optimizer for one in self._begun):
+            self._end(optimizer, FAILED)
+
+    def _begin(self, optimizer: int) -> None:
+        self._note(self._roster.look(at_start=True), within=False)
+        number = self._counts[optimizer] + 1
+        plan = () if self._ledger.is_late else self._attention.plan(optimizer, number)
+        self._begun.append(_Begun(optimizer, plan, [Mark(BETWEEN, self._ledger.look(plan))]))
+
+    def _mark(self, optimizer: int, ran: int) -> None:
+        """Look once more within a step."""
+        start = perf_counter()
+        for one in self._begun:
+            if one.optimizer == optimizer:
+                one.marks.append(Mark(ran, self._ledger.look(one.plan)))
+                self._attention.took(perf_counter() - start, one.plan)
+
+    def _end(self, optimizer: int, outcome: int) -> None:
+        at = next((n for n, one in enumerate(self._begun) if one.optimizer == optimizer), None)
+        if at is None:  # watched from within a step
+            return
+        self._note(self._roster.look(at_start=False), within=True)
+        one, ran_forward = self._begun.pop(at), self._forwards > 0 or bool(self.optimizers)
+        self._step(optimizer, outcome)
+        if one.plan:
+            self._ledger.add(Seen(len(self.history.taken), optimizer, one.marks, ran_forward))
+        self._settle()
+        now = perf_counter()
+        self._attention.earn(now - self._ended)
+        self._ended = now
+
+    def _step(self, optimizer: int, outcome: int) -> None:
+        for record in self._records:
+            record.stepped(optimizer, outcome, self._forwards)
+        self._counts[optimizer] += 1
+        self._forwards = 0
+
+    def _note(self, is_other: bool, within: bool) -> None:
+        """Note the structure, and the state, where they are others than the last."""
+        if is_other or self._roster.tensors is not self._ledger.tensors:
+            self._restructure()
+        elif self._roster.snapshot is not self._noted:
+            self._flag(within)
+
+    def _restructure(self) -> None:
+        self._settle(wait=True)
+        structure = self._roster.snapshot.structure
+        self._ledger.enrol(structure, self._roster.tensors)
+        for record in self._records:
+            record.restructured(structure)
+        self._flag(within=False)
+
+    def _flag(self, within: bool) -> None:
+        before, now = self._noted, self._roster.snapshot
+        calls = self._blame.calls(self._roster) if self._blame else {}
+        for record in self._records:
+            record.flagged(now, within, calls)
+        self._noted = now
+        if before is None or (before.training, before.requires_grad) != (now.training, now.requires_grad):
+            self._attention.flipped()
+
+    def _settle(self, wait: bool = False) -> None:
+        """Tell what is known by now of what moved, and of what a scaler skipped."""
+        for step, looks in self._ledger.settled(wait):
+            for record in self._records:
+                record.looked(step, looks)
+        while self._unsure and (wait or all(one.is_ready for one in self._unsure[0][1])):
+            step, flags = self._unsure.popleft()
+            if any(value for one in flags for value in one.values()):
+                for record in self._records:
+                    record.skipped(step)
+
+    # the end, and what is shown
+
+    def close(self) -> None:
+        """Take every hook off, after a last look; what was seen stays."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        for handle in self._handles:
+            handle.remove()
+        SCALERS.remove(self)
+        if self._blame:
+            self._blame.close()
+        for one in list(self._begun):
+            self._end(one.optimizer, FAILED)
+        self._note(self._roster.look(at_start=True), within=False)
+        self._settle(wait=True)
+        moved = self._ledger.at_the_end(self._forwards > 0)
+        for record in self._records:
+            if moved:  # since the last step, so it is told as of that
+                record.looked(len(self.history.taken), Looks(ranges(sorted(moved)), moved))
+            record.close()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def run(self) -> Run:
+        """Give what was seen until now; waits for digests that are on their way."""
+        if self.is_open:
+            self._settle(wait=True)
+        return Run(self.history, Source("watch"))
+
+    def report(self) -> Report:
+        """Give the state of the model now, with what was seen to move."""
+        if self.is_open:
+            self._note(self._roster.look(at_start=True), within=False)
+        return self.run.report()
+
+    def changes(self) -> pd.DataFrame:
+        """Give a frame of every flag that flipped: when, where, what, and by which call."""
+        return self.run.changes()
+
+    def steps(self) -> pd.DataFrame:
+        """Give a frame with one row a step."""
+        return self.run.steps()
+
+    def table(self, step: int) -> str:
+        """Lay one step out: the flags before → after, and what moved in it. Raises IndexError for none such."""
+        return self.run.table(step)
+
+    def to_json(self) -> str:
+        """Write the run as JSON."""
+        return self.run.to_json()
+
+    def __str__(self) -> str:
+        return str(self.run)
+
+    __repr__ = __str__
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Any = None,
+    *,
+    evidence: str = "auto",
+    every: int | None = None,
+    blame: bool = False,
+    log: str | os.PathLike[str] | None = None,
+) -> Watch:
+    """Watch a training loop, which stays as it is: who may move, who moved, and what flipped, at every step.
+
+    A context manager; or call `close()`. A step is one of an optimizer, one or a list; without, a forward of the model.
+    `evidence` is "auto", which looks at every step at first and after each flip and then keeps within half a percent
+    of the step's time, or "off"; `every=n` looks at every nth step whole. `blame` finds the call behind each flip, and
+    slows these calls down. `log` is a file for the steps, whole to the last finished one whatever ends the run. Raises
+    NotAModule, NotAnOptimizer, ValueError, OSError.
+    """
+    if not isinstance(model, nn.Module):
+        raise NotAModule(model, groups=False)
+    if evidence not in ("auto", "off"):
+        raise ValueError(f"evidence={evidence!r}: expected 'auto' or 'off'; every=1 looks at every step")
+    if every is not None and (type(every) is not int or every < 1):
+        raise ValueError(f"every={every!r}: expected a number of steps, 1 or more")
+    optimizers = live.opened(optimizer)
+    return Watch(model, optimizers, Attention(evidence, every), None if log is None else Log(log), blame)
