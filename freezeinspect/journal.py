@@ -113,6 +113,8 @@ class Replay:
 
     def read(self, line: Mapping[str, Any]) -> None:
         """Take one line. Raises KeyError, TypeError, ValueError, IndexError where it is not as the schema says."""
+        if not isinstance(line, dict):
+            raise TypeError(f"expected an object, saw {type(line).__name__}")
         if "schema" in line:
             self.__init__()  # type: ignore[misc]  # another run in the same file
             self.about = dict(line)
@@ -145,7 +147,10 @@ class Replay:
             paths, types = zip(*found, strict=True)
             self._structure = Structure(paths, types)
         elif key == "tensors":
-            rows = [(owner, name, kind, shape and tuple(shape), *rest) for owner, name, kind, shape, *rest in found]
+            rows = [
+                (owner, name, kind, None if shape is None else tuple(shape), *rest)
+                for owner, name, kind, shape, *rest in found
+            ]
             columns = tuple(zip(*rows, strict=True)) or ((),) * 6
             self._structure = Structure(self._structure.paths, self._structure.types, columns)
         else:
@@ -215,7 +220,7 @@ def replayed(lines: Iterable[bytes]) -> Replay:
         if not line.endswith(b"\n"):
             break  # torn by whatever ended the run
         try:
-            read = json.loads(line)
+            read: dict[str, Any] = json.loads(line)
             if number == 1 and read.get("schema") != SCHEMA:
                 raise NotARecord(f"line 1: expected the schema {SCHEMA!r}, saw {read.get('schema')!r}")
             replay.read(read)

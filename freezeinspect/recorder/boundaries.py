@@ -97,7 +97,8 @@ class ForwardHook:
 
 
 def hook_forwards(modules: list[nn.Module], before: Hook, after: Hook | None = None) -> list[RemovableHandle]:
-    """Mark the forwards of some modules as they begin, and as they end."""
+    """Mark the forwards of some modules as they begin, and as they end; a ScriptModule takes no hooks."""
+    modules = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     handles = [module.register_forward_pre_hook(ForwardHook(before)) for module in modules]
     if after is not None:
         handles += [module.register_forward_hook(ForwardHook(after)) for module in modules]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -125,5 +125,5 @@ class Ledger:
                 self._stale[i] |= i not in seen
 
 
-def _size(tensor: Any) -> int:
-    return 0 if torch.nn.parameter.is_lazy(tensor) else int(tensor.nbytes)
+def _size(tensor: torch.Tensor) -> int:
+    return 0 if torch.nn.parameter.is_lazy(tensor) else tensor.numel() * tensor.element_size()

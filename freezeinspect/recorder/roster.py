@@ -15,7 +15,7 @@ from torch import nn
 from freezeinspect.readers import live
 from freezeinspect.readers.flags import FLAGS
 from freezeinspect.state import Snapshot
-from freezeinspect.walk import walk
+from freezeinspect.walk import held, walk
 
 _KEPT = 64  # states that are remembered, so that those which come again cost nothing
 _HOLDS = ("_modules", "_parameters", "_buffers")
@@ -40,13 +40,13 @@ class Roster:
         self.modules = [module for _, module in walk(self.model, [])]
         self._states = [module.__dict__ for module in self.modules]
         self._is_plain = all(kind in state for state in self._states for kind in ("training", *_HOLDS))
-        held = [[getattr(module, kind) for module in self.modules] for kind in _HOLDS]
-        self._dicts = [one for kind in held for one in kind]
+        entries = [[self._entries_of(module, kind) for module in self.modules] for kind in _HOLDS]
+        self._dicts = [one for kind in entries for one in kind]
         self._full = [one for one in self._dicts if one]
         self._empty = [one for one in self._dicts if not one]
         self._names, self._held = list(chain.from_iterable(self._full)), self._entries()
-        self.parameters = [one for kept in held[1] for one in kept.values() if one is not None]
-        self.buffers = [one for kept in held[2] for one in kept.values() if one is not None]
+        self.parameters = [one for kept in entries[1] for one in kept.values() if one is not None]
+        self.buffers = [one for kept in entries[2] for one in kept.values() if one is not None]
         tensors = self.parameters + self.buffers
         self.tensors = self.tensors if _same(tensors, self.tensors) else tensors
         self._dtypes = list(map(_dtype, self.parameters))  # .half() changes them in place
@@ -54,6 +54,10 @@ class Roster:
         self._flagged = [(state, flag) for state in self._states for flag in FLAGS if flag in state]
         self._raw, self._stepping = self._flags(), self._stepped()
         self._known = {_hashable([*self._raw, *self._stepping]): snapshot}
+
+    def _entries_of(self, module: nn.Module, kind: str) -> dict[str, Any]:
+        found = held(module, kind)
+        return found if self._is_plain else dict(found.items())
 
     def _entries(self) -> list[Any]:
         return list(chain.from_iterable(map(dict.values, self._full)))

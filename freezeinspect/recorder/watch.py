@@ -106,7 +106,9 @@ class Watch:
     def scaled(self, optimizer: int, found_inf: list[torch.Tensor] | None) -> None:
         """Take note that a scaler skipped the step, or may have, if one of these is not zero."""
         if found_inf is None:
-            self._step(optimizer, SKIPPED)
+            self._begin(optimizer)
+            self._mark(optimizer, STEPPING)
+            self._end(optimizer, SKIPPED)
         elif self.history.taken:
             self._unsure.append((len(self.history.taken), [Readback([], one.reshape(-1)) for one in found_inf]))
             self._settle()
