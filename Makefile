@@ -39,6 +39,7 @@ docs: .venv/.installed-docs
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.report_cost
 	$(BIN)/python -m benchmarks.inspect_cost
+	$(BIN)/python -m benchmarks.watch_cost
 
 fuzz: .venv/.installed-test
 	$(BIN)/python tests/hostile/fuzz.py $(MINUTES) $(SEED) $(INPUTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Bottleneck(nn.Module):
@@ -21,9 +21,15 @@ class Bottleneck(nn.Module):
             shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(outputs))
 
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+
 
 class ResNet(nn.Module):
-    """The modules of torchvision's ResNet-50 under their names; it never runs, so it has no forward."""
+    """The modules of torchvision's ResNet-50 under their names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,6 +43,11 @@ class ResNet(nn.Module):
         self.layer4 = self.stage(1024, 512, 3, 2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(2048, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x).flatten(1))
 
     @staticmethod
     def stage(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:

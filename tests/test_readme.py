@@ -63,6 +63,8 @@ def test_every_name_that_the_snippets_use_is_there():
         assert hasattr(fi, name), name
     for name in re.findall(r"\breport\.(\w+)", README):
         assert hasattr(Report, name) or name in Report.__dataclass_fields__, name
+    for name in re.findall(r"\bwatch\.(\w+)\(", README):
+        assert hasattr(fi.Watch, name), name
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)h][^)]*)\)", README))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -26,13 +23,6 @@ def frozen() -> nn.Sequential:
 
 def changes(found: fi.Diff) -> set[tuple[str, str]]:
     return {(change.path, change.what) for change in found.differences.flags}
-
-
-def test_the_page_s_program_prints_what_stands_below_it(tmp_path: Path) -> None:
-    program, output = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL).groups()
-    (tmp_path / "program.py").write_text(program, encoding="utf-8")
-    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=True)
-    assert done.stdout == output
 
 
 def test_load_state_dict_keeps_every_flag_and_takes_the_values() -> None:

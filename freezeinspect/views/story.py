@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from freezeinspect.history import FAILED, FORWARD, OUTSIDE, SKIPPED, Chapter, Flip, History, Surprise
+from freezeinspect.history import FAILED, FORWARD, OUTSIDE, SKIPPED, Chapter, Flip, History, Span, Surprise
 from freezeinspect.state import NO, YES
 from freezeinspect.views.text import visible
 
@@ -55,10 +55,10 @@ def _leaks(chapter: Chapter) -> Iterator[str]:
         parts = defaultdict(list)
         for i in structure.own[module]:
             parts[chapter.parts[i]].append(i)
-        seen = [span.seen for i in parts["stats"] for span in chapter.spans_of(i)]
+        spans = [span for i in parts["stats"] for span in chapter.spans_of(i)]
         frozen = all(state.snapshot.requires_grad[i] is NO for state in chapter.states for i in parts["weights"])
-        if frozen and parts["weights"] and any(bits & FORWARD for bits in seen):
-            often = "every step" if all(bits & FORWARD for bits in seen) else "some steps"
+        if frozen and parts["weights"] and any(span.seen & FORWARD for span in spans):
+            often = _often(spans)
             kind = (structure.types[module] or "normalisation").rpartition(".")[2].rstrip("123d")
             found[_top(chapter, module), kind, often].append(module)
     for (top, kind, often), modules in found.items():
@@ -66,6 +66,14 @@ def _leaks(chapter: Chapter) -> Iterator[str]:
         of = f" of {top}" if top and len(modules) > 1 else ""
         their, was = ("their", "were") if len(modules) > 1 else ("its", "were")
         yield f"{layers}{of} moved {their} running statistics in {often} while {their} weights {was} frozen."
+
+
+def _often(spans: list[Span]) -> str:
+    moved = {(span.first, span.last) for span in spans if span.seen & FORWARD}
+    if all(span.seen & FORWARD for span in spans):
+        return "every step"
+    ((first, last),) = moved if len(moved) == 1 else {(0, 0)}
+    return f"steps {first} to {last}" if last > first else f"step {first}" if first else "some steps"
 
 
 def _outside(chapter: Chapter) -> Iterator[str]:

@@ -1,0 +1,24 @@
+"""Each how-to page's program prints what stands below it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGES = Path(__file__).parents[1] / "docs/how-to"
+PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
+PROGRAMS = {page.name: PROGRAM.search(page.read_text(encoding="utf-8")) for page in PAGES.glob("*.md")}
+
+
+@pytest.mark.parametrize("page", sorted(name for name, found in PROGRAMS.items() if found))
+def test_the_page_s_program_prints_what_stands_below_it(page: str, tmp_path: Path) -> None:
+    program, output = PROGRAMS[page].groups()
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == output
