@@ -60,7 +60,6 @@ def _no_collections() -> Iterator[None]:
 
 
 def _run(machine: _Machine, data: bytes) -> tuple[Any, int, int]:
-    """Give the value, and how many bytes and operations made it."""
     position: int | None = 0
     count = 0
     try:

@@ -80,9 +80,9 @@ def names(count, what, start="a"):
 
 
 def many_chunks(folder):
-    """As many chunks as one pickle may have, all of one tensor."""
+    """A tensor of 60,000 chunks."""
     one = of("ChunkStorageMetadata", ("offsets", get(0)), ("sizes", get(0)))
-    written(folder, mapping([("w", described(chunks=listed([one] * 290_000)))]), before=shared(size(4)))
+    written(folder, mapping([("w", described(chunks=listed([one] * 60_000)))]), before=shared(size(4)))
 
 
 def million_chunks(folder):
@@ -91,33 +91,33 @@ def million_chunks(folder):
 
 
 def chunks_shared_by_many(folder):
-    """100,000 tensors that have one list of 100,000 chunks."""
+    """20,000 tensors that have one list of 100,000 chunks."""
     before = shared(CHUNK) + shared(listed([get(0)] * 100_000), 1) + shared(described(chunks=get(1)), 2)
-    written(folder, names(100_000, get(2)), before=before)
+    written(folder, names(20_000, get(2)), before=before)
 
 
 def attributes_shared_by_many(folder):
-    """100,000 tensors, and as many places, that are one object of 100,000 attributes."""
-    many = [(f"k{i:x}", NONE) for i in range(100_000)]
+    """20,000 tensors, and as many places, that are one object of 50,000 attributes."""
+    many = [(f"k{i:x}", NONE) for i in range(50_000)]
     before = shared(described(*many)) + shared(info(more=many), 1)
-    stored = by_object((key(f"a{i:x}"), get(1)) for i in range(60_000))
-    written(folder, names(100_000, get(0)), stored, before=before)
+    stored = by_object((key(f"a{i:x}"), get(1)) for i in range(20_000))
+    written(folder, names(20_000, get(0)), stored, before=before)
 
 
 def states_shared_by_many(folder):
     """The same, of an object that was given a hundred states."""
     place = info() + (DICT + b"b") * 99
-    stored = by_object((key(f"a{i:x}"), get(0)) for i in range(150_000))
+    stored = by_object((key(f"a{i:x}"), get(0)) for i in range(40_000))
     written(folder, mapping([("w", described())]), stored, before=shared(place))
 
 
 def many_names(folder):
-    """As many tensors as a model may have."""
-    written(folder, names(119_000, get(0)), before=shared(described()))
+    """Half as many tensors as a model may have."""
+    written(folder, names(60_000, get(0)), before=shared(described()))
 
 
 def more_names_than_the_limit(folder):
-    written(folder, names(bombs.MILLION, get(0)), before=shared(described()))
+    written(folder, names(300_000, get(0)), before=shared(described()))
 
 
 def long_name(folder):
@@ -132,8 +132,8 @@ def long_path(folder):
 
 def deep_paths(folder):
     """Paths of 199 keys, of which no two share one: each key is a dict."""
-    paths = [(f"{i:x}", several(text(f"{i:x}"), get(1) * 198)) for i in range(14_500)]
-    written(folder, names(14_500, get(0), ""), paths=mapping(paths), before=shared(described()) + shared(text("a"), 1))
+    paths = [(f"{i:x}", several(text(f"{i:x}"), get(1) * 198)) for i in range(5_000)]
+    written(folder, names(5_000, get(0), ""), paths=mapping(paths), before=shared(described()) + shared(text("a"), 1))
 
 
 def path_of_long_keys(folder):
@@ -156,9 +156,9 @@ def path_of_a_huge_number(folder):
 
 
 def values_of_one_file(folder):
-    """60,000 values, each of the same bytes."""
-    stored = by_object((key(f"a{i:x}"), info()) for i in range(60_000))
-    written(folder, names(60_000, get(0)), stored, before=shared(BYTES))
+    """20,000 values, each of the same bytes."""
+    stored = by_object((key(f"a{i:x}"), info()) for i in range(20_000))
+    written(folder, names(20_000, get(0)), stored, before=shared(BYTES))
 
 
 def values_read_again_and_again(folder):
@@ -184,8 +184,8 @@ def large_value(folder):
 
 
 def value_of_sets(folder):
-    """As much as a pickle of 4 MB makes."""
-    value(folder, archive(program(b"\x8f" * 2_990_000)))
+    """A million sets."""
+    value(folder, archive(program(b"\x8f" * 1_000_000)))
 
 
 def value_of_marks(folder):
@@ -248,9 +248,9 @@ def file_that_is_a_loop(folder):
 
 def files_that_are_many(folder):
     """More files than a process may have open."""
-    stored = by_object((key(f"a{i:x}"), info(path=f"f{i}")) for i in range(9_000))
-    written(folder, names(9_000, get(0)), stored, before=shared(BYTES))
-    for i in range(9_000):
+    stored = by_object((key(f"a{i:x}"), info(path=f"f{i}")) for i in range(3_000))
+    written(folder, names(3_000, get(0)), stored, before=shared(BYTES))
+    for i in range(3_000):
         (folder / f"f{i}").symlink_to(FILE)
 
 
@@ -285,7 +285,7 @@ def metadata_that_is_a_zip(folder):
     (folder / ".metadata").write_bytes(ITEM)
 
 
-def _tensors(folder, item, count=150, chunks=1):
+def _tensors(folder, item, count=60, chunks=1):
     """Write tensors of which each has its chunks in a file of its own, all of which are one file."""
     offsets = [size(4 * j) for j in range(chunks)]
     listing = listed(of("ChunkStorageMetadata", ("offsets", at), ("sizes", size(4))) for at in offsets)
@@ -299,7 +299,7 @@ def _tensors(folder, item, count=150, chunks=1):
 
 
 def tensor_of_many_operations(folder):
-    """150 tensors, each of which a pickle of three million operations makes."""
+    """60 tensors, each of which a pickle of three million operations makes."""
     _tensors(folder, archive(program(b"]0" * 1_490_000 + tensor((4,)))))
 
 
@@ -308,17 +308,17 @@ def deflated_tensor(folder):
 
 
 def tensor_of_many_members(folder):
-    _tensors(folder, zipped([*members(program(tensor((4,)))), *[(f"m/{i:x}", b"") for i in range(9_000)]]))
+    _tensors(folder, zipped([*members(program(tensor((4,)))), *[(f"m/{i:x}", b"") for i in range(3_000)]]))
 
 
 def chunks_that_are_one(folder):
-    """200 tensors, each of 50 chunks in one item."""
-    _tensors(folder, archive(program(tensor((4,)))), 200, 50)
+    """100 tensors, each of 50 chunks in one item."""
+    _tensors(folder, archive(program(tensor((4,)))), 100, 50)
 
 
 def list_of_chunks(folder):
-    """A thousand tensors that have one list of 60,000 chunks."""
-    before = shared(CHUNK) + shared(listed([get(0)] * 60_000), 1) + shared(described(chunks=get(1)), 2)
+    """A thousand tensors that have one list of 30,000 chunks."""
+    before = shared(CHUNK) + shared(listed([get(0)] * 30_000), 1) + shared(described(chunks=get(1)), 2)
     written(folder, names(1_000, get(2)), before=before)
 
 

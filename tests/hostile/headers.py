@@ -35,8 +35,8 @@ def wide_names():
 
 
 def pairs_within_the_limit():
-    """As many names as are parsed."""
-    return headed(b"{" + b"".join('"Ā%x":1,'.encode() % i for i in range(1_499_990)) + b'"b":1}')
+    """Nearly as many names as are parsed."""
+    return headed(b"{" + b"".join('"Ā%x":1,'.encode() % i for i in range(900_000)) + b'"b":1}')
 
 
 def tensors():
@@ -46,9 +46,9 @@ def tensors():
 
 
 def tensors_within_the_limit():
-    """119,000 tensors, each in a module of its own."""
+    """61,000 tensors, in modules of two."""
     return headed(
-        {f"a{i % 60_000}.b{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(119_000)}
+        {f"a{i % 30_500}.b{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(61_000)}
     )
 
 

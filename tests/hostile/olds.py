@@ -49,12 +49,12 @@ def sets_for_keys():
 
 def sets_for_both():
     """Twice what one pickle may have."""
-    sets = program(b"\x8f0" * 200_000 + b"\x8f" * 2_500_000 + MODEL)
+    sets = program(b"\x8f0" * 200_000 + b"\x8f" * 1_000_000 + MODEL)
     return old(model=sets, keys=sets)
 
 
 def dicts_for_both():
-    dicts = program(b"}" * 2_900_000 + MODEL)
+    dicts = program(b"}" * 1_500_000 + MODEL)
     return old(model=dicts, keys=dicts)
 
 
