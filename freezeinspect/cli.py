@@ -105,11 +105,13 @@ def demo(device: str, steps: int, output: Path | None) -> None:
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead.")
 def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
-    """Show what is frozen in a FILE of torch.save or safetensors.
+    """Show what is frozen in the FILE of a model or a checkpoint.
 
-    A FILE is a model or a checkpoint, or a Hugging Face folder; - is standard input. It is read without running or
-    importing anything that it names, and without reading its weights. JSON is the whole record, and of several files a
-    list. Exit code 2: a file cannot be read, or nothing matches.
+    A FILE is one of torch.save (new or old format, Lightning's too), TorchScript, torch.export or safetensors, or a
+    folder of Hugging Face (PEFT's adapters too) or torch.distributed.checkpoint; - is standard input. All of them are
+    in docs/reference/formats.md. It is read without running or importing anything that it names, and without reading
+    its weights. JSON is the whole record, and of several files a list. Exit code 2: a file cannot be read, or nothing
+    matches.
     """
     gc.disable()  # the process ends with this command, and what it makes is no cycle
     if form == "json" and (lines["depth"] is not None or lines["only"] is not None or lines["no_fold"]):

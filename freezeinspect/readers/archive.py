@@ -34,10 +34,10 @@ class Extent(NamedTuple):
 class Archive:
     """A torch zip: its pickle, and where its storages are. Raises Unreadable for what torch may read otherwise."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, directory_bytes: int = LIMITS.directory_bytes) -> None:
         self.file = file
         self.size = file.seek(0, 2)
-        members, self._end = _directory(file)
+        members, self._end = _directory(file, directory_bytes)
         self._top = _top_folder(members)
         self._members = _by_name(members)
         self._first = members[0].filename
@@ -63,6 +63,11 @@ class Archive:
         """Give the length that the pickle says it has, inflated; 0 where there is none."""
         member = self._members.get(f"{self._top}/{_PICKLE}")
         return member.file_size if member else 0
+
+    @property
+    def share(self) -> float:
+        """Give how much of what it may have it has, or has been read of it: the larger of the two."""
+        return max(len(self._members) / LIMITS.members, self._read / LIMITS.pickle_bytes)
 
     def read(self, name: str) -> bytes:
         """Give a member that is there, inflated; all that are read together stay within one limit."""
@@ -120,21 +125,21 @@ class Archive:
 class _Bounded:
     """A file that gives no more at once than a zip's directory may have."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: BinaryIO, size: int, most: int) -> None:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-        self._read, self._size = file.read, size
+        self._read, self._size, self._most = file.read, size, most
 
     def read(self, size: int = -1) -> bytes:
         size = self._size - self.tell() if size < 0 else size
-        if size > LIMITS.directory_bytes:
+        if size > self._most:
             raise past("directory_bytes", f"the zip says that its directory has {size:,} bytes")
         return self._read(size)
 
 
-def _directory(file: BinaryIO) -> tuple[list[ZipInfo], int]:
+def _directory(file: BinaryIO, most: int) -> tuple[list[ZipInfo], int]:
     """Give the members as the directory lists them, and where it starts."""
     size = file.seek(0, 2)
-    bounded = _Bounded(file, size)
+    bounded = _Bounded(file, size, most)
     start = _check_end(bounded, size)
     try:
         archive = ZipFile(bounded)

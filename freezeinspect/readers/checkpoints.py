@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
-from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
+from freezeinspect.readers.limits import LIMITS, Unreadable, cut
 from freezeinspect.readers.modules import has_a_modules_state, is_module, mapping, metadata_of
-from freezeinspect.readers.optimizers import Saved, saved
+from freezeinspect.readers.optimizers import Saved, Tally, saved
 from freezeinspect.readers.standins import Global, Made
 from freezeinspect.readers.statedicts import EXTRA
 from freezeinspect.readers.tensors import looks_like_tensor
@@ -76,7 +76,7 @@ class _Search:
     def __init__(self, value: Any) -> None:
         self.models: dict[str | None, Any] = {}
         self.optimizers: list[Saved] = []
-        self._groups = self._parameters = 0
+        self._tally = Tally()
         self._is_model: dict[int, bool] = {}
         level: list[tuple[str | None, Any]] = [(None, value)]
         for _ in range(NESTING):
@@ -90,7 +90,8 @@ class _Search:
             return []
         self._is_model[id(value)] = False
         if optimizer := saved(value):
-            self._add(optimizer)
+            self._tally.add(optimizer)
+            self.optimizers.append(optimizer)
         elif is_module(value) or is_state_dict(value):
             self._is_model[id(value)] = True
             self._enter(key, value)
@@ -102,15 +103,6 @@ class _Search:
         """Keep two models apart whose keys are written alike, such as 1 and '1'."""
         while self.models.setdefault(key, value) is not value:
             key = f"{key}#2"
-
-    def _add(self, optimizer: Saved) -> None:
-        self.optimizers.append(optimizer)
-        self._groups += len(optimizer.groups)
-        self._parameters += sum(len(group["params"]) for group in optimizer.groups)
-        if self._groups > LIMITS.groups:
-            raise past("groups", f"its optimizers have {self._groups:,} groups")
-        if self._parameters + len(self.optimizers) > LIMITS.entries:
-            raise past("entries", f"its optimizers have {self._parameters:,} parameters")
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from io import BufferedReader, RawIOBase
 from itertools import accumulate
 from math import prod
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, overload
 
 from freezeinspect.readers.archive import Archive, Extent
-from freezeinspect.readers.limits import LIMITS, Unreadable
+from freezeinspect.readers.limits import LIMITS, Limits, Unreadable
 from freezeinspect.readers.stored import Stored
 from freezeinspect.readers.tensors import ITEM_SIZES, Place, rebuilt
 from freezeinspect.readers.unpickle import Pickled, unpickle
@@ -33,6 +34,8 @@ class Chunk(NamedTuple):
     sizes: tuple[int, ...]
     item: Item | None
 
+
+_OF_A_TENSOR = replace(LIMITS, operations=10_000, directory_bytes=2**16)  # torch writes forty, and some hundred bytes
 
 Files: TypeAlias = dict[str, BinaryIO]
 Found: TypeAlias = tuple[Place, Extent]
@@ -81,13 +84,13 @@ class Joined(RawIOBase):
         return len(data)
 
 
-def opened(item: Item, files: Files) -> tuple[Archive, Pickled]:
+def opened(item: Item, files: Files, limits: Limits = LIMITS) -> tuple[Archive, Pickled]:
     """Read an item's pickle, running none of it. Raises Unreadable."""
     window = Extent(files[item.path], item.start, item.length)
-    archive = Archive(BufferedReader(Joined([window])))
+    archive = Archive(BufferedReader(Joined([window])), limits.directory_bytes)
     if archive.pickle_length() > item.length:
         raise Unreadable("a zip whose pickle is deflated, which torch never does; get the file again")
-    return archive, unpickle(archive.pickle())
+    return archive, unpickle(archive.pickle(), limits)
 
 
 class Chunks:
@@ -147,7 +150,7 @@ class Chunks:
     def _read(self, item: Item, dtype: str) -> Found | None:
         """Find the elements of the one tensor that an item holds."""
         try:
-            archive, pickled = opened(item, self._files)
+            archive, pickled = opened(item, self._files, _OF_A_TENSOR)
         except Unreadable:  # the model can be told all the same
             return None
         one = rebuilt(pickled.value)

@@ -10,7 +10,7 @@ from freezeinspect.readers.checkpoints import NESTING, described
 from freezeinspect.readers.chunks import Chunk, Files, Item, Tensor, opened
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.modules import mapping
-from freezeinspect.readers.optimizers import saved
+from freezeinspect.readers.optimizers import Tally, saved
 from freezeinspect.readers.standins import Global, Made, name_of
 from freezeinspect.readers.stored import Stored
 from freezeinspect.readers.tensors import shape_of
@@ -20,6 +20,7 @@ METADATA = ".metadata"
 FORMAT = "torch.distributed.checkpoint"
 _TENSOR = Global("torch._utils", "_rebuild_meta_tensor_no_storage")  # has a shape and a dtype, and no bytes
 _GROUPS = "param_groups"
+_END = 2**63  # bytes that a file may have
 _FLAT = ("state.", f"{_GROUPS}.")
 
 
@@ -43,7 +44,8 @@ class Checkpoint:
         self.read = [pickled]
         self._values: dict[Item, Any] = {}
         self._known: dict[tuple[int, bytes], Any] = {}
-        self._spent = 0
+        self._spent = self._looked_at = 0
+        self._tally = Tally()
         self.untold = 0  # optimizers of which a part would be missing
 
     def files(self) -> list[str]:
@@ -60,16 +62,21 @@ class Checkpoint:
         """
         _check_ends(self._items.values(), files)
         root: dict[Any, Any] = {}
+        made = 0
         for name, entry in self._entries.items():
             path = self._path(name)
-            if _is(entry, "TensorStorageMetadata"):
-                _put(root, path, self._tensor(name, entry))
-            elif _is(entry, "BytesStorageMetadata"):
-                value = self._other(name, files)
-                _put(root, path, value if _GROUPS in path else None)
-            else:
-                raise Unreadable(f"a {METADATA} in which {cut(name)} is neither tensor nor bytes; get the folder again")
+            made += _put(root, path, self._leaf(name, entry, _GROUPS in path, files))
+            if made > LIMITS.entries:
+                raise past("entries", f"its values are nested in at least {made:,} dicts")
         return self._settled(root, NESTING)
+
+    def _leaf(self, name: str, entry: Any, is_of_groups: bool, files: Files) -> Any:
+        if _is(entry, "TensorStorageMetadata"):
+            return self._tensor(name, entry)
+        if _is(entry, "BytesStorageMetadata"):
+            value = self._other(name, files)
+            return value if is_of_groups else None
+        raise Unreadable(f"a {METADATA} in which {cut(name)} is neither tensor nor bytes; get the folder again")
 
     def left_out(self) -> str:
         """Say what is there and could not be told."""
@@ -112,6 +119,9 @@ class Checkpoint:
     def _value(self, name: str, item: Item, files: Files) -> Any:
         """Read an item, or take what is known of another of the same bytes: many values are alike."""
         files[item.path].seek(item.start)
+        self._looked_at += item.length
+        if self._looked_at > LIMITS.pickle_bytes:
+            raise past("pickle_bytes", f"its values that are no tensors have at least {self._looked_at:,} bytes in all")
         content = (item.length, files[item.path].read(min(item.length, LIMITS.item_bytes)))
         if content not in self._known:
             self._spent += item.length
@@ -138,7 +148,7 @@ class Checkpoint:
         if type(value) is not dict or not levels:
             return value
         if _GROUPS in value or _is_flat(value):
-            optimizer = _optimizer(value) if _GROUPS in value else None
+            optimizer = _optimizer(value, self._tally) if _GROUPS in value else None
             if optimizer:
                 return optimizer
             self.untold += 1
@@ -160,10 +170,9 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _attributes(value: Any, kind: str) -> dict[Any, Any]:
-    """Give the attributes that an object of a class was pickled with; none of anything else."""
-    if not _is(value, kind):
-        return {}
-    return {name: one for state in value.states or () if type(state) is dict for name, one in state.items()}
+    """Give the attributes that an object of a class was pickled with, once as torch does; none of anything else."""
+    states = value.states if _is(value, kind) else None
+    return states[0] if states and len(states) == 1 and type(states[0]) is dict else {}
 
 
 def _properties(tensor: dict[Any, Any]) -> tuple[Any, Any]:
@@ -194,7 +203,7 @@ def _items(stored: dict[Any, Any]) -> Iterator[tuple[tuple[str, tuple[int, ...] 
         path, start, length = (where.get(name) for name in ("relative_path", "offset", "length"))
         if type(path) is not str or PurePath(path).name != path or path in ("", ".", "..") or "\0" in path:
             raise Unreadable(f"a {METADATA} that names {cut(path)}, which is no file beside it; get the folder again")
-        if type(start) is not int or type(length) is not int or start < 0 or length < 0:
+        if type(start) is not int or type(length) is not int or min(start, length) < 0 or start + length > _END:
             raise Unreadable(f"a {METADATA} with an item of {cut(path)} that has no place in it; get the folder again")
         offsets = key.get("offset")
         packed = bool(where.get("transform_descriptors"))
@@ -211,13 +220,16 @@ def _check_ends(items: Iterable[Item], files: Files) -> None:
             )
 
 
-def _put(root: dict[Any, Any], path: tuple[Any, ...], leaf: Any) -> None:
-    here = root
+def _put(root: dict[Any, Any], path: tuple[Any, ...], leaf: Any) -> int:
+    """Put a leaf where its path leads, and give how many dicts that took."""
+    here, made = root, 0
     for key in path[:-1]:
+        made += key not in here
         here = here.setdefault(key, {})
         if type(here) is not dict:
             raise Unreadable(f"a {METADATA} in which {cut(key)} is a value and has values in it; get the folder again")
     here[path[-1]] = leaf
+    return made
 
 
 def _is_flat(entries: dict[Any, Any]) -> bool:
@@ -226,7 +238,7 @@ def _is_flat(entries: dict[Any, Any]) -> bool:
     return len(names) == len(entries) and any(name.startswith(_FLAT[1]) for name in names)
 
 
-def _optimizer(entries: dict[Any, Any]) -> dict[str, Any] | None:
+def _optimizer(entries: dict[Any, Any], tally: Tally) -> dict[str, Any] | None:
     """Give an optimizer's state_dict as it was: groups as a list, keys of the state as numbers where they were."""
     groups = entries[_GROUPS]
     if type(groups) is dict:
@@ -235,6 +247,7 @@ def _optimizer(entries: dict[Any, Any]) -> dict[str, Any] | None:
     found = saved({"state": state, _GROUPS: groups})
     if found is None:
         return None
+    tally.add(found)  # many may share one list
     if all(type(name) is str for group in found.groups for name in group["params"]):
         for group in found.groups:
             group.setdefault("param_names", group["params"])  # as get_optimizer_state_dict writes them

@@ -9,6 +9,7 @@ from typing import Any
 
 from freezeinspect.readers.archive import Extent
 from freezeinspect.readers.dcp import METADATA
+from freezeinspect.readers.documents import parsed
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.statedicts import Named
 from freezeinspect.readers.values import Source, Values
@@ -78,15 +79,13 @@ def _named(value: Any) -> list[str]:
 
 def shards_of(index: str) -> list[str]:
     """Give the paths of the shards that an index names, all of which stand beside it. Raises Unreadable."""
-    import json  # here, for most files are torch's and a report is to be quick
-
     with open(index, "rb") as file:
         text = file.read(LIMITS.directory_bytes + 1)
     if len(text) > LIMITS.directory_bytes:
         raise past("directory_bytes", f"the index has more than {LIMITS.directory_bytes:,} bytes")
     try:
-        names = set(json.loads(text)["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        names = set(parsed(text, "an index of shards", "text")["weight_map"].values())
+    except (KeyError, TypeError, AttributeError):
         raise Unreadable("an index of shards without a weight_map of names to files; get the folder again") from None
     if not names:
         raise Unreadable("an index of shards that names none; get the folder again")

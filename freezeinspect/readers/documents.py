@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from freezeinspect.readers.limits import Unreadable
+from freezeinspect.readers.limits import LIMITS, Unreadable, past
+
+_MARKS = (b",", b":", b"[", b"{")  # one for each value and each name, so as many as the memory that they take
 
 
 def parsed(text: bytes, file: str, part: str) -> dict[str, Any]:
@@ -13,6 +15,9 @@ def parsed(text: bytes, file: str, part: str) -> dict[str, Any]:
     A name that stands twice is refused: it would let two readers see two files.
     """
     import json  # here, for most files are torch's and a report is to be quick
+
+    if (seen := sum(map(text.count, _MARKS))) > LIMITS.operations:
+        raise past("operations", f"its {part} has {seen:,} commas, colons and brackets")
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

@@ -23,7 +23,7 @@ from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
 from freezeinspect.readers.safetensors import SafeTensors
 from freezeinspect.readers.stored import Modules, Stored, ordered, snapshot
-from freezeinspect.readers.unpickle import Pickled, unpickle
+from freezeinspect.readers.unpickle import unpickle
 from freezeinspect.readers.values import Values
 from freezeinspect.state import Observed, Snapshot, Source
 
@@ -51,6 +51,7 @@ class Opened(NamedTuple):
     observed: Observed
     source: Source
     values: Values
+    share: float = 0  # of what reading one file may cost
 
 
 def read(
@@ -98,13 +99,36 @@ def _of_paths(paths: list[str], name: str, key: str | None, stack: ExitStack) ->
         return one if paths[0] == name else one._replace(source=_with_adapter(one.source, paths[0]))
     if key is not None:
         raise Unreadable(f"its shards are one state_dict, with no key {cut(key)}; leave the key out")
-    shards = [_of_file(stack.enter_context(_opened(path)), path, None) for path in paths]
+    shards = list(_shards(paths, stack))
     named, source = joined([(one.snapshot.structure, one.values) for one in shards])
     found, stored = statedicts.read(named)
     stored = ordered(stored)
     beyond = tuple(dict.fromkeys(name for one in shards for name in one.observed.imports))
     about = Source("file", name, f"{len(paths)} shards of {shards[0].source.format}", "a state_dict")
     return Opened(snapshot(found, stored), Observed(imports=beyond), about, Values(source, stored))
+
+
+def _shards(paths: list[str], stack: ExitStack) -> Iterator[Opened]:
+    """Read shards, which have together what one file may have. Raises Unreadable."""
+    share, names = 0.0, 0
+    for path in paths:
+        with _within(path):
+            one = _of_file(stack.enter_context(_opened(path)), path, None)
+        share, names = share + one.share, names + len(one.values.stored)
+        if share > 1:
+            raise Unreadable(f"its {len(paths):,} shards take more to read than one file may; get the folder again")
+        if names > LIMITS.entries:
+            raise past("entries", f"its shards have at least {names:,} names")
+        yield one
+
+
+@contextmanager
+def _within(path: str) -> Iterator[None]:
+    """Say in which file of a folder something is wrong."""
+    try:
+        yield
+    except Unreadable as error:
+        raise Unreadable(f"its {cut(os.path.basename(path))}: {error}") from None
 
 
 def _with_adapter(source: Source, weights: str) -> Source:
@@ -115,7 +139,10 @@ def _of_checkpoint(path: str, name: str, key: str | None, stack: ExitStack) -> O
     """Read a folder of torch.distributed.checkpoint by its .metadata."""
     with _opened(path) as file:
         checkpoint = Checkpoint(file)
-    files = {one: _entered(os.path.join(os.path.dirname(path), one), stack) for one in checkpoint.files()}
+    files = {}
+    for one in checkpoint.files():
+        with _within(one):
+            files[one] = stack.enter_context(_opened(os.path.join(os.path.dirname(path), one)))
     chosen = choose(checkpoint.value(files), key)
     if modules.is_module(chosen.value):
         raise Unreadable("a module pickled whole in a folder, which this version does not read; save its state_dict")
@@ -130,13 +157,6 @@ def _of_checkpoint(path: str, name: str, key: str | None, stack: ExitStack) -> O
     return Opened(_record(found, stored, chosen), observed, about, values)
 
 
-def _entered(path: str, stack: ExitStack) -> BinaryIO:
-    try:
-        return stack.enter_context(_opened(path))
-    except Unreadable as error:
-        raise Unreadable(f"its {cut(os.path.basename(path))}: {error}") from None
-
-
 def _of_file(file: BinaryIO, name: str, key: str | None) -> Opened:
     return _of_safetensors(file, name, key) if _is_safetensors(file) else _of_torch(file, name, key)
 
@@ -148,7 +168,7 @@ def _of_safetensors(file: BinaryIO, name: str, key: str | None) -> Opened:
     found, stored = statedicts.read(source.tensors)
     stored = ordered(stored)
     about = Source("file", name, "safetensors", "a state_dict")
-    return Opened(snapshot(found, stored), Observed(), about, Values(source, stored))
+    return Opened(snapshot(found, stored), Observed(), about, Values(source, stored), source.share)
 
 
 def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
@@ -163,7 +183,8 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
             return _of_exported(source, name, key)
         pickled, form = unpickle(source.pickle()), FORMAT
         if source.has(torchscript.MARK):  # torch compiles its code, and imports nothing
-            pickled, form = Pickled(torchscript.as_pickled(source, pickled.value), (), frozenset()), SCRIPT
+            made = torchscript.as_pickled(source, pickled.value)
+            pickled, form = replace(pickled, value=made, imports=(), called=frozenset()), SCRIPT
     chosen = choose(pickled.value, key)
     tree = None
     if modules.is_module(chosen.value):
@@ -173,9 +194,11 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
         found, stored = _state_dict(chosen.value)
     stored = ordered(stored)
     observed = Observed(imports=imports.beyond(pickled, tree.classes if tree else set()))
-    kind = "a state_dict" if tree is None else "a scripted module" if form == SCRIPT else "a pickled module"
+    kind = "a state_dict" if tree is None else "a scripted or traced module" if form == SCRIPT else "a pickled module"
     content = _content(kind, chosen.key, chosen.others, tree.unread if tree else ())
-    return Opened(_record(found, stored, chosen), observed, Source("file", name, form, content), Values(source, stored))
+    about = Source("file", name, form, content)
+    share = max(source.share, pickled.operations / LIMITS.operations)
+    return Opened(_record(found, stored, chosen), observed, about, Values(source, stored), share)
 
 
 def _state_dict(value: Any) -> tuple[Modules, list[Stored]]:
@@ -194,7 +217,7 @@ def _of_exported(source: Archive, name: str, key: str | None) -> Opened:
     stored = ordered(program.tensors)
     content = _content("an exported program", program.key, program.others, program.unread)
     about = Source("file", name, exported.FORMAT, content)
-    return Opened(snapshot(program.modules, stored), Observed(), about, Values(source, stored))
+    return Opened(snapshot(program.modules, stored), Observed(), about, Values(source, stored), source.share)
 
 
 def _content(kind: str, key: str | None, others: Sequence[str], unread: Sequence[tuple[str, str]] = ()) -> str:

@@ -15,7 +15,7 @@ class Limits:
     pickle_bytes: int = 64 * MIB  # of one pickle, inflated
     operations: int = 3_000_000  # of one pickle: each makes at most one object; and of entries that BUILD copies
     depth: int = 10_000  # of marks open at once
-    classes: int = 10_000  # that one pickle names
+    classes: int = 10_000  # that one pickle names, or that the code of a TorchScript archive has
     states: int = 100  # that one object is given
     directory_bytes: int = 24 * MIB  # of a zip's list of members
     members: int = 150_000  # of a zip

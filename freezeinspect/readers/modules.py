@@ -193,7 +193,8 @@ def _unwrapped(value: Any, opened: dict[int, Module]) -> Module:
         module = opened[id(value)] = Module(value)
         passed.append(id(value))
         held = mapping((module.attributes or {}).get("_modules")) or {}
-        inner = held.get(WRAPPERS.get(module.type or "") or _wrapped_at(module, held))
+        name = WRAPPERS.get(module.type or "") or _wrapped_at(module, held)
+        inner = held.get(name) if name is not None else None
         if inner is None:
             break
         around, value = (*around, module.type or ""), inner

@@ -45,6 +45,23 @@ def saved(value: Any) -> Saved | None:
     return Saved(name_of(kind) or None, state, groups) if len(groups) == len(listed) else None
 
 
+class Tally:
+    """What the optimizers of a file have together, counted up to the limits."""
+
+    def __init__(self) -> None:
+        self.optimizers = self.groups = self.parameters = 0
+
+    def add(self, one: Saved) -> None:
+        """Count one more. Raises Unreadable."""
+        self.optimizers += 1
+        self.groups += len(one.groups)
+        self.parameters += sum(len(group["params"]) for group in one.groups)
+        if self.groups > LIMITS.groups:
+            raise past("groups", f"its optimizers have {self.groups:,} groups")
+        if self.parameters + self.optimizers > LIMITS.entries:
+            raise past("entries", f"its optimizers have {self.parameters:,} parameters")
+
+
 class _Places(NamedTuple):
     """Where a parameter of an optimizer is in the record: by name, and by identity where it was pickled with it."""
 

@@ -42,6 +42,7 @@ class SafeTensors:
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.size = file, file.seek(0, 2)
         header, self._data = _header(file, self.size)
+        self.share = self._data / LIMITS.directory_bytes
         self._extents: dict[str, tuple[int, int]] = {}
         self.tensors: Named = {name: self._tensor(name, entry) for name, entry in header.items()}
         _check_cover(sorted(self._extents.values()), self.size - self._data)
@@ -63,7 +64,7 @@ class SafeTensors:
         if type(dtype) is not str:
             raise Unreadable(f"its tensor {cut(name)} has no dtype; get the file again")
         shape, known = shape_of(size), DTYPES.get(dtype)
-        if shape is None or type(start) is not int or type(end) is not int:
+        if shape is None or not all(type(one) is int and 0 <= one <= self.size for one in (start, end)):
             raise Unreadable(
                 f"its tensor {cut(name)} has no shape and offsets that a tensor can have; get the file again"
             )

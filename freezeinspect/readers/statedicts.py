@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from freezeinspect.readers.flags import NOT_SEEN
 from freezeinspect.readers.limits import LIMITS, Unreadable, past
-from freezeinspect.readers.stored import Budget, Modules, Stored
+from freezeinspect.readers.stored import Budget, Modules, Stored, check_path
 from freezeinspect.readers.tensors import Rebuilt, rebuilt_once
 from freezeinspect.state import NO, UNKNOWN, UNSEEN
 
@@ -77,6 +77,7 @@ def _tree(paths: Iterable[str]) -> dict[str, dict[str, None]]:
     children: dict[str, dict[str, None]] = {"": {}}
     budget = Budget()
     for path in dict.fromkeys(paths):
+        check_path(path)  # before it is cut into the many that lead to it
         missing = []
         while path not in children:
             missing.append(path)

@@ -81,12 +81,17 @@ class Budget:
         self.modules += 1
         self.text += len(path)
         self.entries += entries
-        if max(depth, path.count(".")) > LIMITS.tree_depth:
-            raise past("tree_depth", f"modules are nested at least {LIMITS.tree_depth + 1} deep")
-        if len(path) > LIMITS.name_length:
-            raise past("name_length", f"the path {cut(path)} has {len(path):,} characters")
+        check_path(path, depth)
         for limit, seen, of in (("modules", self.modules, "modules"), ("text", self.text, "characters in its paths")):
             if seen > getattr(LIMITS, limit):
                 raise past(limit, f"it has at least {seen:,} {of}")
         if self.entries > LIMITS.entries:
             raise past("entries", f"its modules hold at least {self.entries:,} names")
+
+
+def check_path(path: str, depth: int = 0) -> None:
+    """Refuse a path that is too long or too deep. Raises Unreadable."""
+    if max(depth, path.count(".")) > LIMITS.tree_depth:
+        raise past("tree_depth", f"modules are nested at least {LIMITS.tree_depth + 1} deep")
+    if len(path) > LIMITS.name_length:
+        raise past("name_length", f"the path {cut(path)} has {len(path):,} characters")

@@ -6,7 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 from freezeinspect.readers.archive import Archive
-from freezeinspect.readers.limits import Unreadable, cut
+from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.modules import HOLDS
 from freezeinspect.readers.standins import Global, Made, name_of
 
@@ -14,8 +14,12 @@ MARK = "constants.pkl"  # the member by which torch.load tells a TorchScript arc
 _TOP = "__torch__"
 _MANGLED = re.compile(r"___torch_mangle_\d+")
 _CUSTOM = "__torch__.torch.classes."  # objects of C++, which are no modules
-_CLASS = re.compile(r"class (\w+)(?:\((\w+)\))?:")
-_LIST = re.compile(r'  __(parameters|buffers)__ = \[((?:"[^"\\]+", )*)\]')
+_NAMES = rb'((?:"[^"\\\n]++", )*+)'
+_CLASS = re.compile(  # the lines that torch writes first, after the word itself
+    rb"(\w+)(?:\((\w+)\))?:\n(?:  __parameters__ = \[%b\]\n)?(?:  __buffers__ = \[%b\]\n)?" % (_NAMES, _NAMES)
+)
+_STARTS = b"\nclass "
+_KINDS = ("_parameters", "_buffers")
 _LOST = Made(Global(_TOP, "lost"), (), allocated=False)  # what a tracer drops, and a compiler makes part of the code
 _NOT_KEPT = dict.fromkeys(("trainable", "bn_freeze", "drop_freeze"), _LOST)
 
@@ -49,7 +53,9 @@ class _Translation:
         self.archive = archive
         self.todo: list[Made] = []
         self._made: dict[int, Made] = {}
-        self._classes: dict[str, dict[str, _Class]] = {}
+        self._written: dict[Global, Global] = {}
+        self._read: dict[str, dict[str, _Class]] = {}
+        self._classes = self._entries = 0
 
     def is_module(self, value: Any) -> bool:
         return type(value) is Made and value.allocated and self._class_of(value).is_module
@@ -57,7 +63,11 @@ class _Translation:
     def stand_in(self, value: Made) -> Made:
         """Give what stands for a module, filled later: many may hold one."""
         if id(value) not in self._made:
-            self._made[id(value)] = Made(_as_written(value.of), (), allocated=True)
+            if len(self._made) == LIMITS.modules:
+                raise past("modules", f"it has at least {LIMITS.modules + 1:,} modules")
+            if value.of not in self._written:
+                self._written[value.of] = _as_written(value.of)
+            self._made[id(value)] = Made(self._written[value.of], (), allocated=True)
             self.todo.append(value)
         return self._made[id(value)]
 
@@ -73,6 +83,9 @@ class _Translation:
                 held["_modules"][name] = self.stand_in(one)
             elif name in kinds:
                 held[kinds[name]][name] = one
+        self._entries += sum(map(len, held.values()))
+        if self._entries > LIMITS.entries:
+            raise past("entries", f"its modules hold at least {self._entries:,} names")
         made = self._made[id(value)]
         flags = {name: state[name] for name in ("training", *_NOT_KEPT) if name in state}
         tracking = {"track_running_stats": _LOST} if _may_be_a_norm(made.of) else {}
@@ -83,28 +96,34 @@ class _Translation:
         name = name_of(value.of)
         if not name.startswith(f"{_TOP}.") or name.startswith(_CUSTOM):
             return _Class(is_module=False, tensors={})
-        if value.of.module not in self._classes:
-            self._classes[value.of.module] = self._read(value.of.module)
-        found = self._classes[value.of.module].get(value.of.name)
+        if value.of.module not in self._read:
+            self._read[value.of.module] = self._classes_in(value.of.module)
+        found = self._read[value.of.module].get(value.of.name)
         if found is None:
             raise Unreadable(f"a TorchScript archive without the code of {cut(name)}; get the file again")
         return found
 
-    def _read(self, module: str) -> dict[str, _Class]:
+    def _classes_in(self, module: str) -> dict[str, _Class]:
+        """Read the classes of one file of code; a file may have more of them than any pickle names."""
         name = f"code/{module.replace('.', '/')}.py"
-        text = self.archive.read(name).decode(errors="replace") if self.archive.has(name) else ""
-        return _classes(text)
+        code = b"\n%b\n" % self.archive.read(name) if self.archive.has(name) else b""
+        self._classes += code.count(_STARTS)
+        if self._classes > LIMITS.classes:
+            raise past("classes", f"its code has at least {self._classes:,} classes")
+        return dict(_class(start) for part in code.split(_STARTS)[1:] if (start := _CLASS.match(part)))
 
 
-def _classes(code: str) -> dict[str, _Class]:
-    """Read the classes of one file of code: the lines that torch writes first in each."""
-    found: dict[str, _Class] = {}
-    for line in code.split("\n"):
-        if start := _CLASS.fullmatch(line):
-            last = found[start[1]] = _Class(start[2] == "Module", {})
-        elif found and (listed := _LIST.fullmatch(line)):
-            last.tensors.update(dict.fromkeys(listed[2].split('"')[1::2], f"_{listed[1]}"))
-    return found
+def _class(start: re.Match[bytes]) -> tuple[str, _Class]:
+    """Read the lines that a class starts with: its name, and the names of its tensors."""
+    name, above, *lists = start.groups(default=b"")
+    if (seen := sum(listed.count(b",") for listed in lists)) > LIMITS.entries:
+        raise past("entries", f"a class in its code has {seen:,} names")
+    tensors = {name: kind for kind, listed in zip(_KINDS, lists, strict=True) for name in _quoted(listed)}
+    return name.decode(), _Class(above == b"Module", tensors)
+
+
+def _quoted(listed: bytes) -> list[str]:
+    return listed.decode(errors="replace").split('"')[1::2]
 
 
 def _may_be_a_norm(of: Global) -> bool:

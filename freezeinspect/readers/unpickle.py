@@ -26,13 +26,14 @@ INTEGER_BITS = 512
 
 @dataclass(frozen=True)
 class Pickled:
-    """What one pickle holds: its value, what loading it would import and call, what is outside it, and its length."""
+    """What one pickle holds: its value, what loading it would import and call, what is outside it, and its size."""
 
     value: Any
     imports: tuple[Global, ...]
     called: frozenset[Global]
     outside: tuple[Persistent, ...] = ()
     length: int = 0
+    operations: int = 0
 
 
 def unpickle(data: bytes, limits: Limits = LIMITS) -> Pickled:
@@ -41,9 +42,9 @@ def unpickle(data: bytes, limits: Limits = LIMITS) -> Pickled:
         raise Unreadable(f"the pickle has {len(data):,} bytes, and the limit is {limits.pickle_bytes:,}")
     machine = _Machine(limits)
     with _no_collections():
-        value, length = _run(machine, data)
+        value, length, operations = _run(machine, data)
     outside = tuple(machine.outside)
-    return Pickled(value, tuple(machine.globals.values()), frozenset(machine.called), outside, length)
+    return Pickled(value, tuple(machine.globals.values()), frozenset(machine.called), outside, length, operations)
 
 
 @contextmanager
@@ -58,13 +59,14 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _run(machine: _Machine, data: bytes) -> tuple[Any, int]:
+def _run(machine: _Machine, data: bytes) -> tuple[Any, int, int]:
     position: int | None = 0
+    count = 0
     try:
-        for opcode, arg, position in islice(genops(data), machine.limits.operations):  # noqa: B007
+        for count, (opcode, arg, position) in enumerate(islice(genops(data), machine.limits.operations), 1):  # noqa: B007
             _DOES[opcode.name](machine, arg)
         if opcode.name == "STOP":
-            return machine.stack.pop(), (position or 0) + 1
+            return machine.stack.pop(), (position or 0) + 1, count
     except _Refused as error:
         raise Unreadable(f"byte {position} of the pickle: {error}") from None
     except IndexError:

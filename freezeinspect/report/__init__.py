@@ -28,6 +28,8 @@ def inspect(
 ) -> Report:
     """Report the freeze state of a model, live or in a file: what is frozen, what trains and what will move.
 
+    A file is one of torch.save (Lightning's too), TorchScript, torch.export or safetensors, or a folder of Hugging
+    Face or torch.distributed.checkpoint: docs/reference/formats.md.
     `optimizer` is one optimizer or a list of them. `input_size` or `input_data` adds output shapes and
     multiply-adds by torchinfo, run on a twin. The model is never changed. Of a file nothing is run or imported; `key`
     chooses among the models of a training checkpoint. No value is read unless `values` asks for a fingerprint of
@@ -61,6 +63,7 @@ def _of_file(path: str | os.PathLike[str], key: str | None, values: bool, *live_
 def diff(before: Model, after: Model, *, exact: bool = False, key: str | None = None) -> Diff:
     """Tell what differs between two models, reports or files: structure, flags, and which tensors have other values.
 
+    A file is one that `inspect` reads, and the two may be of different formats.
     Of two files the zips' checksums are compared, and bytes only where these tell nothing; `exact` compares bytes
     alone. Of a live model or a file beside another, fingerprints are made; a Report has those it was made with.
     `key` chooses among the models of a file. Raises NotAModule, Unreadable.

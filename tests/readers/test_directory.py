@@ -91,7 +91,7 @@ def test_a_missing_shard_is_said(model: nn.Module, tmp_path: Path) -> None:
         ('{"weight_map": {"w": ".."}}', "an index that names '..'"),
         ('{"weight_map": {"w": 3}}', "an index that names '3'"),
         ('{"weight_map": ["w"]}', "an index of shards without a weight_map"),
-        ("[" * 100_000, "an index of shards without a weight_map"),
+        ("[" * 100_000, "an index of shards whose text is no JSON"),
         ("{}", "an index of shards without a weight_map"),
         ('{"weight_map": {}}', "an index of shards that names none"),
     ],

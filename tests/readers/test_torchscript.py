@@ -79,7 +79,7 @@ class TestAScriptedModule:
     def test_keeps_its_attributes_but_neither_momentum_nor_tracking(self, tmp_path: Path) -> None:
         path = scripted(Specimen(Part().eval(), ()), tmp_path / "part.pt")
         report = fi.inspect(path)
-        assert (report.source.format, report.source.content) == ("TorchScript", "a scripted module")
+        assert (report.source.format, report.source.content) == ("TorchScript", "a scripted or traced module")
         assert (report[""].trainable, report[""].bn_freeze, report["bn"].trainable) == (NO, UNKNOWN, UNKNOWN)
         bn, linear = report["bn"], report["linear"]
         assert (bn.training, bn.momentum, bn.track_running_stats, bn.stats_move) == (NO, None, UNKNOWN, UNKNOWN)
