@@ -18,11 +18,13 @@ from freezeinspect.state import (
     UNKNOWN,
     YES,
     Answer,
+    Flip,
     Moved,
     Movement,
     Observed,
     Snapshot,
     Structure,
+    Surprise,
     combine,
 )
 from freezeinspect.verdicts import STATISTICS, judge
@@ -58,29 +60,6 @@ class State(NamedTuple):
     within: bool
     snapshot: Snapshot
     calls: Calls
-
-
-class Flip(NamedTuple):
-    """One flag that changed, of the module at a path or of a parameter by its name, and the call where it is known."""
-
-    step: int
-    within: bool  # the step; else between the one before and it
-    path: str
-    flag: str
-    before: Answer | float | None
-    after: Answer | float | None
-    call: str | None
-
-
-class Surprise(NamedTuple):
-    """A tensor that did otherwise than its flags said it would, in how many looks between which steps."""
-
-    name: str
-    place: str
-    predicted: Answer
-    first: int
-    last: int
-    looks: int
 
 
 @dataclass
@@ -213,9 +192,10 @@ class History:
         self.ended = True
 
     def observed(self) -> Observed:
-        """Say module by module what moved in the last chapter, in any of its steps."""
-        self.settle()
-        return Observed(tuple(_movements(self.last)))
+        """Say module by module what moved in the last chapter, in any of its steps; and what flipped and surprised."""
+        flips = tuple(flip for chapter in self.chapters for flip in chapter.flips())
+        surprises = tuple(self.surprises())
+        return Observed(tuple(_movements(self.last)), flips=flips, surprises=surprises, steps=len(self.taken))
 
     def moved(self, step: int) -> tuple[int, ...]:
         """Give for each tensor the bits of where it moved in a step, as far as it was looked at."""

@@ -12,6 +12,7 @@ from freezeinspect.state import (
     UNKNOWN,
     Answer,
     Finding,
+    Flip,
     Group,
     Moved,
     Movement,
@@ -20,6 +21,7 @@ from freezeinspect.state import (
     Snapshot,
     Source,
     Structure,
+    Surprise,
     Tensor,
 )
 from freezeinspect.verdicts import judge, summarise
@@ -56,6 +58,7 @@ def dumps(snapshot: Snapshot, observed: Observed, source: Source, findings: Iter
         "modules": f"[\n  {modules}\n ]",
         "optimizers": _text(optimizers),
         "imports": _text(list(observed.imports)),
+        "run": _text(_run(observed)),
         "findings": _text([asdict(finding) for finding in findings]),
     }
     return "{\n " + ",\n ".join(f'"{key}": {text}' for key, text in parts.items()) + "\n}"
@@ -96,6 +99,13 @@ def _tensor(snapshot: Snapshot, i: int) -> dict[str, Any]:
         "has_state": snapshot.has_state[i] if snapshot.has_state else _unseen(tensor),
         "fingerprint": snapshot.fingerprints[i] if snapshot.fingerprints else None,
     }
+
+
+def _run(observed: Observed) -> dict[str, Any] | None:
+    if observed.steps is None:
+        return None
+    flips, surprises = ([one._asdict() for one in many] for many in (observed.flips, observed.surprises))
+    return {"steps": observed.steps, "flips": flips, "surprises": surprises}
 
 
 def _groups(numbers: tuple[int, ...] | None) -> list[int] | None:
@@ -166,7 +176,9 @@ def _record(data: dict[str, Any], at: Callable[[str], None]) -> Record:
     )
     movement = of_modules("observed", _movement)
     at("imports")
-    observed = Observed(movement if any(movement) else (), tuple(data["imports"]))
+    imports = tuple(data["imports"])
+    at("run")
+    observed = Observed(movement if any(movement) else (), imports, *_happened(data["run"]))
     at("source")
     return Record(Source(**{key: data["source"][key] for key in asdict(Source())}), snapshot, observed)
 
@@ -228,6 +240,23 @@ def _is_edge(alias: str, paths: set[str], aliases: dict[str, int]) -> bool:
 
 def _optimizer(data: dict[str, Any]) -> Optimizer:
     return Optimizer(data["type"], tuple(Group(*(group[key] for key in Group._fields)) for group in data["groups"]))
+
+
+def _happened(run: dict[str, Any] | None) -> tuple[tuple[Flip, ...], tuple[Surprise, ...], int | None]:
+    """Read what happened in a run, where one was watched."""
+    if run is None:
+        return (), (), None
+    flips = (Flip(*(flip[key] for key in Flip._fields)) for flip in run["flips"])
+    surprises = (Surprise(*(one[key] for key in Surprise._fields)) for one in run["surprises"])
+    return (
+        tuple(flip._replace(before=_flag(flip.before), after=_flag(flip.after)) for flip in flips),
+        tuple(one._replace(predicted=answer_of(str(one.predicted))) for one in surprises),
+        run["steps"],
+    )
+
+
+def _flag(value: Any) -> Answer | float | None:
+    return answer_of(value) if isinstance(value, str) else value
 
 
 def _movement(data: dict[str, Any] | None) -> Movement | None:

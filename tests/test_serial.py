@@ -21,7 +21,7 @@ from torch.optim import SGD
 
 from freezeinspect import Answer, Finding, Observed, Report, Snapshot, Structure, inspect
 from freezeinspect.serial import NotARecord, Record, dumps, loads
-from freezeinspect.state import Group, Moved, Movement, Optimizer, Source
+from freezeinspect.state import Flip, Group, Moved, Movement, Optimizer, Source, Surprise
 from freezeinspect.verdicts import Summary, judge, summarise
 from zoo import ZOO, Residual, Specimen, Tied
 
@@ -35,17 +35,17 @@ DERIVED = ("requires_grad", "weights_move", "stats_move", "normalises_with")  # 
 def optimizer_of(specimen: Specimen) -> SGD:
     """Make an optimizer that owns an orphan too, and step it once on a gradient if the model gives one."""
     optimizer = SGD([*specimen.model.parameters(), nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
-    loss = specimen.loss() if specimen.runs else torch.zeros(1)
-    if loss.requires_grad:
+    if specimen.runs and (loss := specimen.loss()).requires_grad:
         loss.backward()
     optimizer.step()
     return optimizer
 
 
-# A record that has everything.
-
 FINDING = Finding("FI001", "a-rule", "error", "0", "seen", "weight", 3, "train.py:7", (0, 1), "model.eval()")
-SEEN = Observed((None, Movement(stats=Moved(forward=Answer.YES))), ("collections.OrderedDict",))
+FLIP = Flip(3, False, "0", "training", Answer.NO, Answer.YES, "train.py:7 in fit")
+SURPRISE = Surprise("0.weight", "step", Answer.YES, 2, 3, 2)
+MOVED = Movement(stats=Moved(forward=Answer.YES))
+SEEN = Observed((None, MOVED), ("collections.OrderedDict",), (FLIP,), (SURPRISE,), 3)
 WHENCE = Source("file", "model.pt", "zip", "module")
 
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, product
 from typing import TYPE_CHECKING, Any
 
-from freezeinspect.history import KNOWN, OUTCOMES, PLACES, Chapter, Flip, History
+from freezeinspect.history import KNOWN, OUTCOMES, PLACES, Chapter, History
 from freezeinspect.report.model import Report
-from freezeinspect.state import Source
+from freezeinspect.state import Flip, Source
 
 if TYPE_CHECKING:
     import pandas as pd

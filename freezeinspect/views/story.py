@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from freezeinspect.history import FAILED, FORWARD, OUTSIDE, SKIPPED, Chapter, Flip, History, Span, Surprise
-from freezeinspect.state import NO, YES
+from freezeinspect.history import FAILED, FORWARD, OUTSIDE, SKIPPED, Chapter, History, Span
+from freezeinspect.state import NO, YES, Flip, Surprise
 from freezeinspect.views.text import visible
 
 FLIPS = 8  # lines of flips that are told

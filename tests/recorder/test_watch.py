@@ -208,6 +208,23 @@ class TestWithoutAnOptimizer:
         assert watch.report().observed.movement[0].stats.forward is fi.Answer.YES
 
 
+def test_its_report_has_what_happened_and_comes_back_from_json() -> None:
+    model, optimizer = pair()
+    model.layer1.requires_grad_(False)
+    with fi.watch(model, optimizer, every=1, blame=True) as watch:
+        step(model, optimizer)
+        model.layer2.bn.eval()
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-30  # so little that no bit moves, and not nothing
+        step(model, optimizer)
+    observed = watch.report().observed
+    assert [(flip.step, flip.path, flip.flag) for flip in observed.flips] == [(2, "layer2.bn", "training")]
+    assert {(one.place, one.predicted, one.first) for one in observed.surprises} == {("step", fi.Answer.YES, 2)}
+    assert observed.steps == 2
+    report = watch.report()
+    assert fi.Report.from_json(report.to_json()).observed == report.observed
+
+
 class TestWhatMovesBetweenSteps:
     def test_is_told_as_outside(self) -> None:
         model, optimizer = pair()
