@@ -1,12 +1,15 @@
-"""Digests of tensors on a device, made there and read back without waiting."""
+"""Digests of tensors on a device, made there in few launches and read back without waiting."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 
-_CHUNK = 2**22  # words at a time: what it takes beside the weights
+CHUNK = 2**20  # words of a batch: what a look takes beside the weights is about twenty bytes for each
 _MIX = (0x9E3779B97F4A7C15 - 2**64, 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)  # splitmix64
 
 
@@ -37,24 +40,57 @@ class Readback:
         return found
 
 
-@torch.no_grad()
+class _Piece(NamedTuple):
+    """A part of a tensor's words: whose, which part of it, and the words."""
+
+    tensor: int
+    number: int
+    words: torch.Tensor
+
+
 def read(places: list[int], tensors: Sequence[torch.Tensor]) -> Readback:
     """Digest tensors of one device, and begin to read the digests back."""
-    return Readback(places, torch.stack([digest(tensor) for tensor in tensors]))
+    return Readback(places, digests(tensors))
 
 
-def digest(tensor: torch.Tensor) -> torch.Tensor:
-    """Sum a tensor's words, each times an odd number that its place gives, modulo 2 to the power of 64.
+@torch.no_grad()
+def digests(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Sum each tensor's words, each times an odd number that its place gives, modulo 2 to the power of 64.
 
-    A change of one word always shows, for odd numbers have an inverse; of several, unless they cancel by a chance of
-    one in 2 to the power of 63 or so. The result stays on the device.
+    A change of one word always shows, for odd numbers have an inverse; one of several does unless it cancels, by a
+    chance of about one in 2 to the power of 63. The result, an int64 for each, stays on the device.
     """
-    words = _words(tensor.detach())
-    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
-    for start in range(0, len(words), _CHUNK):
-        part = words[start : start + _CHUNK].to(torch.int64)
-        total += (part * _odd(start, len(part), part.device)).sum()
+    device = tensors[0].device
+    total = torch.zeros(len(tensors), dtype=torch.int64, device=device)
+    for batch in _batches(tensors):
+        factors = [_wrapped(2 * _MIX[0] * piece.number + 1) for piece in batch]
+        owners = _there([piece.tensor for piece in batch], device)
+        total.index_add_(0, owners, _sums(batch, device) * _there(factors, device))
     return total
+
+
+def _batches(tensors: Sequence[torch.Tensor]) -> Iterator[list[_Piece]]:
+    """Part the words of all tensors into batches of one width, each of at most CHUNK words."""
+    filling: dict[torch.dtype, list[_Piece]] = {}
+    for i, tensor in enumerate(tensors):
+        for number, words in enumerate(torch.split(_words(tensor.detach()), CHUNK)):
+            batch = filling.setdefault(words.dtype, [])
+            if batch and sum(len(piece.words) for piece in batch) + len(words) > CHUNK:
+                yield batch
+                batch = filling[words.dtype] = []
+            batch.append(_Piece(i, number, words))
+    yield from filling.values()
+
+
+def _sums(batch: list[_Piece], device: torch.device) -> torch.Tensor:
+    """Sum each piece's words times the odd numbers, all in one pass: as differences of running sums."""
+    sizes = [len(piece.words) for piece in batch]
+    odd = _odd(device)
+    words = torch.cat([piece.words for piece in batch]).to(torch.int64)
+    running = (words * torch.cat([odd[:size] for size in sizes])).cumsum(0)
+    running = torch.cat([running.new_zeros(1), running])
+    ends = list(accumulate(sizes))
+    return running[_there(ends, device)] - running[_there([0, *ends[:-1]], device)]
 
 
 def _words(tensor: torch.Tensor) -> torch.Tensor:
@@ -63,15 +99,15 @@ def _words(tensor: torch.Tensor) -> torch.Tensor:
     strides = plain.stride()
     dense = plain.permute(sorted(range(plain.dim()), key=lambda i: (-strides[i], i)))
     flat = dense.contiguous().reshape(-1)
-    size = flat.element_size()
     if flat.is_complex():
-        flat, size = torch.view_as_real(flat).reshape(-1), size // 2
-    return flat.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size])
+        flat = torch.view_as_real(flat).reshape(-1)
+    return flat.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()])
 
 
-def _odd(start: int, count: int, where: torch.device) -> torch.Tensor:
+@cache
+def _odd(device: torch.device) -> torch.Tensor:
     """Scatter places over the odd numbers, as splitmix64 does."""
-    mixed = torch.arange(start, start + count, dtype=torch.int64, device=where) * _MIX[0]
+    mixed = torch.arange(CHUNK, dtype=torch.int64, device=device) * _MIX[0]
     for shift, factor in ((30, _MIX[1]), (27, _MIX[2])):
         mixed = (mixed ^ _shifted(mixed, shift)) * factor
     return (mixed ^ _shifted(mixed, 31)) | 1
@@ -80,3 +116,14 @@ def _odd(start: int, count: int, where: torch.device) -> torch.Tensor:
 def _shifted(words: torch.Tensor, bits: int) -> torch.Tensor:
     """Shift right without the sign, which int64 would keep."""
     return torch.bitwise_and(words >> bits, 2 ** (64 - bits) - 1)
+
+
+def _wrapped(number: int) -> int:
+    """Give a number modulo 2 to the power of 64, as int64 writes it."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+def _there(numbers: list[int], device: torch.device) -> torch.Tensor:
+    """Bring numbers to a device without waiting for it."""
+    here = torch.tensor(numbers, dtype=torch.int64, pin_memory=device.type == "cuda")
+    return here.to(device, non_blocking=True)

@@ -13,7 +13,7 @@ from freezeinspect.recorder.attention import Attention
 from freezeinspect.recorder.evidence import Digest, Look, Values
 from freezeinspect.state import Structure
 
-BETWEEN, STEPPING, EVALUATING = range(3)  # what ran before a look
+BETWEEN, STEPPING, EVALUATING, ALL = range(4)  # what ran before a look: ALL is forward, backward and step
 LATE = 16  # steps whose digests may be on their way; of more, nothing is looked at until some are there
 
 
@@ -110,6 +110,8 @@ class Ledger:
         for ran, digests in looks:
             now = digests[i]
             place, known = (STEP, STEP) if ran == STEPPING else (usual, FORWARD | OUTSIDE)
+            if ran == ALL:
+                place, known = (STEP if self._is_weight[i] else FORWARD), STEP | FORWARD
             if before is not None and now is not None:
                 if before == now:
                     bits |= known << KNOWN

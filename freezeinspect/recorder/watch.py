@@ -18,7 +18,7 @@ from freezeinspect.recorder.attention import Attention, ranges
 from freezeinspect.recorder.blame import Blame
 from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers
 from freezeinspect.recorder.device import Readback
-from freezeinspect.recorder.ledger import BETWEEN, EVALUATING, STEPPING, Ledger, Mark, Seen
+from freezeinspect.recorder.ledger import ALL, BETWEEN, EVALUATING, STEPPING, Ledger, Mark, Seen
 from freezeinspect.recorder.log import Log
 from freezeinspect.recorder.roster import Roster
 from freezeinspect.report.run import Run
@@ -115,7 +115,7 @@ class Watch:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Mark a step that no hook sees, such as the replay of a CUDA graph."""
+        """Mark a step that no hook sees, such as the replay of a CUDA graph: its forward, its backward and its step."""
         self._begin(0)
         self._by_hand = True
         outcome = FAILED
@@ -125,7 +125,7 @@ class Watch:
         finally:
             self._by_hand = False
             self._forwards += 1
-            self._mark(0, EVALUATING)
+            self._mark(0, ALL)
             self._end(0, outcome)
 
     def _forward(self) -> None:

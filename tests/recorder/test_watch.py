@@ -204,8 +204,10 @@ class TestWithoutAnOptimizer:
             for _ in range(3):
                 with watch.step():
                     step(model, optimizer)
+        movement = watch.report().observed.movement[0]
         assert len(watch.run) == 3
-        assert watch.report().observed.movement[0].stats.forward is fi.Answer.YES
+        assert (movement.stats.forward, movement.weights.step) == (fi.Answer.YES, fi.Answer.YES)
+        assert fi.Answer.YES not in (movement.stats.outside, movement.weights.outside)
 
 
 def test_its_report_has_what_happened_and_comes_back_from_json() -> None:
