@@ -15,13 +15,14 @@ from freezeinspect.state import Snapshot, Structure
 class Log:
     """A file of lines, in step with a History. In a run of several processes each has its own, named by its rank.
 
-    Raises OSError where it cannot be written.
+    A process that is forked from the one that opened it writes nothing. Raises OSError where it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         rank, ranks = _rank()
         self.path = Path(path) if ranks == 1 else _of_rank(Path(path), rank)
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._process = os.getpid()
         self._lines: list[str] = []
         self._writer = Writer(self._lines.append, {"rank": rank, "ranks": ranks, "torch": str(torch.__version__)})
 
@@ -29,7 +30,7 @@ class Log:
         """Write the lines so far, at once: from here on the system keeps them, whatever becomes of the process."""
         text = "".join(self._lines).encode()
         self._lines.clear()
-        while text:
+        while text and os.getpid() == self._process:
             text = text[os.write(self._file, text) :]
 
     def restructured(self, structure: Structure) -> None:
