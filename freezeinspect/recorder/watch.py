@@ -50,6 +50,7 @@ class Watch:
         attention: Attention,
         log: Log | None = None,
         blame: bool = False,
+        at_step: bool = False,  # it opens as a step begins: what the forward before that moved is not known
     ) -> None:
         self.optimizers = optimizers
         self.history = History()
@@ -66,7 +67,8 @@ class Watch:
         self._by_hand = False
         self._noted: Snapshot | None = None
         self._restructure()
-        self._ledger.start()
+        if not at_step:
+            self._ledger.start()
         self._ended = perf_counter()
         roots = list({id(one): one for one in (model, unwrapped(model))}.values())
         self._handles = hook_optimizers(self)
@@ -102,6 +104,14 @@ class Watch:
     def count(self, optimizer: int) -> int:
         """Count the steps that ended."""
         return self._counts[optimizer]
+
+    def join(self, optimizer: torch.optim.Optimizer) -> None:
+        """Watch the steps of one more optimizer, beside those that the watch was opened with."""
+        self._settle(wait=True)
+        self.optimizers.append(optimizer)  # which is the roster's list too, and the ledger's
+        self._counts.append(0)
+        self._handles += hook_optimizers(self, len(self.optimizers) - 1)
+        self._ledger.enrol(self._roster.snapshot.structure, self._roster.tensors)
 
     def scaled(self, optimizer: int, found_inf: list[torch.Tensor] | None) -> None:
         """Take note that a scaler skipped the step, or may have, if one of these is not zero."""
@@ -222,12 +232,7 @@ class Watch:
         """Take every hook off, after a last look; what was seen stays."""
         if not self.is_open:
             return
-        self.is_open = False
-        for handle in self._handles:
-            handle.remove()
-        SCALERS.remove(self)
-        if self._blame:
-            self._blame.close()
+        self.detach()
         for one in list(self._begun):
             self._end(one.optimizer, FAILED)
         self._note(self._roster.look(at_start=True), within=False)
@@ -237,6 +242,15 @@ class Watch:
             if moved:  # since the last step, so it is told as of that
                 record.looked(len(self.history.taken), Looks(ranges(sorted(moved)), moved))
             record.close()
+
+    def detach(self) -> None:
+        """Take every hook off, and look no more."""
+        self.is_open = False
+        for handle in self._handles:
+            handle.remove()
+        SCALERS.remove(self)
+        if self._blame:
+            self._blame.close()
 
     def __enter__(self) -> Watch:
         return self
