@@ -91,6 +91,7 @@ class Chapter:
     first: int  # step
     states: list[State] = field(default_factory=list)
     spans: dict[tuple[int, int], list[Span]] = field(default_factory=dict)
+    optimizers: int = 1  # as far as they have spans
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
@@ -99,7 +100,7 @@ class Chapter:
 
     def spans_of(self, tensor: int) -> list[Span]:
         """Give the spans of one tensor over all optimizers, as they began."""
-        return sorted(span for (_, one), spans in self.spans.items() if one == tensor for span in spans)
+        return sorted(span for one in range(self.optimizers) for span in self.spans.get((one, tensor), ()))
 
     def state_at(self, step: int, within: bool) -> State:
         """Give the state as a step began, or as it ended."""
@@ -195,6 +196,7 @@ class History:
     def _begin(self, optimizer: int, step: int, looks: Looks) -> None:
         """Begin the spans of what changed; the rest is settled with the looks that follow."""
         spans = self.last.spans
+        self.last.optimizers = max(self.last.optimizers, optimizer + 1)
         for tensor, seen in looks.changed.items():
             spans.setdefault((optimizer, tensor), []).append(Span(step, step, 0, seen))
 

@@ -110,9 +110,13 @@ class Replay:
         self._optimizers: list[Optimizer] = []
         self._fresh = True
         self._at: dict[int, Ranges] = {}
+        self._equal: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # so that equal columns are one
+        self._snapshots: dict[tuple[Any, ...], Snapshot] = {}  # and equal states
 
     def read(self, line: Mapping[str, Any]) -> None:
         """Take one line. Raises KeyError, TypeError, ValueError, IndexError where it is not as the schema says."""
+        if not isinstance(line, dict):
+            raise TypeError(f"expected an object, saw {type(line).__name__}")
         if "schema" in line:
             self.__init__()  # type: ignore[misc]  # another run in the same file
             self.about = dict(line)
@@ -145,19 +149,25 @@ class Replay:
             paths, types = zip(*found, strict=True)
             self._structure = Structure(paths, types)
         elif key == "tensors":
-            rows = [(owner, name, kind, shape and tuple(shape), *rest) for owner, name, kind, shape, *rest in found]
+            rows = [
+                (owner, name, kind, None if shape is None else tuple(shape), *rest)
+                for owner, name, kind, shape, *rest in found
+            ]
             columns = tuple(zip(*rows, strict=True)) or ((),) * 6
             self._structure = Structure(self._structure.paths, self._structure.types, columns)
         else:
             shared = tuple((path, module) for path, module in found)
             self._structure = Structure(self._structure.paths, self._structure.types, self._structure.columns, shared)
             self._columns, self._optimizers = {}, []
+            self._equal.clear()
+            self._snapshots.clear()
             self.history.restructured(self._structure)
 
     def _read_state(self, line: Mapping[str, Any]) -> None:
         if "runs" in line:
             if (runs := self._gather("runs", line)) is not None:
-                self._columns[line["column"]] = tuple(_expanded(line["column"], runs))
+                column = tuple(_expanded(line["column"], runs))
+                self._columns[line["column"]] = self._equal.setdefault(column, column)
         elif "groups" in line:
             if self._fresh:
                 self._optimizers, self._fresh = [], False
@@ -168,7 +178,8 @@ class Replay:
             calls = {(path, flag): call for path, flag, call in self._parts.pop("calls", [])}
             columns = {name: self._columns[name] for name in (*_OF_MODULES, *_OF_TENSORS)}
             state = Snapshot(self._structure, stray=stray, optimizers=tuple(self._optimizers), **columns)
-            self.history.flagged(state, bool(line["within"]), calls)
+            same = (*map(id, columns.values()), tuple(stray.items()), state.optimizers)
+            self.history.flagged(self._snapshots.setdefault(same, state), bool(line["within"]), calls)
             self._fresh = True
         else:
             key = "stray" if "stray" in line else "calls"
@@ -208,14 +219,14 @@ def _natural(value: Any) -> int:
     return value
 
 
-def replayed(lines: Iterable[bytes]) -> Replay:
+def replayed(lines: Iterable[bytes], replay: Replay | None = None) -> Replay:
     """Tell a log again, to its last whole line. Raises NotARecord, which says which line is not as the schema says."""
-    replay, number, lines = Replay(), 0, iter(lines)
+    replay, number = replay or Replay(), 0
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             break  # torn by whatever ended the run
         try:
-            read = json.loads(line)
+            read: dict[str, Any] = json.loads(line)
             if number == 1 and read.get("schema") != SCHEMA:
                 raise NotARecord(f"line 1: expected the schema {SCHEMA!r}, saw {read.get('schema')!r}")
             replay.read(read)
@@ -223,6 +234,8 @@ def replayed(lines: Iterable[bytes]) -> Replay:
             raise
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
             raise NotARecord(f"line {number}: not as {SCHEMA} says: {type(error).__name__}: {error}") from None
+    if len(replay.history.chapters) > 1 and not replay.history.last.states:
+        replay.history.chapters.pop()  # of which no more than the structure was written
     if not replay.history.chapters or not replay.history.last.states:
         raise NotARecord(f"it ends after {number} lines, before the first state of the model is told")
     return replay

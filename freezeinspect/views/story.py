@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from freezeinspect.history import FAILED, FORWARD, OUTSIDE, SKIPPED, Chapter, Flip, History, Surprise
+from freezeinspect.history import FAILED, FORWARD, KNOWN, OUTSIDE, SKIPPED, Chapter, Flip, History, Surprise
 from freezeinspect.state import NO, YES
 from freezeinspect.views.text import visible
 
@@ -58,7 +58,8 @@ def _leaks(chapter: Chapter) -> Iterator[str]:
         seen = [span.seen for i in parts["stats"] for span in chapter.spans_of(i)]
         frozen = all(state.snapshot.requires_grad[i] is NO for state in chapter.states for i in parts["weights"])
         if frozen and parts["weights"] and any(bits & FORWARD for bits in seen):
-            often = "every step" if all(bits & FORWARD for bits in seen) else "some steps"
+            was_still = any(bits >> KNOWN & FORWARD and not bits & FORWARD for bits in seen)
+            often = "some steps" if was_still else "every step"
             kind = (structure.types[module] or "normalisation").rpartition(".")[2].rstrip("123d")
             found[_top(chapter, module), kind, often].append(module)
     for (top, kind, often), modules in found.items():
