@@ -16,7 +16,7 @@ import click
 
 from freezeinspect.patterns import BadPattern, MatchesNothing
 from freezeinspect.readers.limits import Unreadable
-from freezeinspect.report import Report, inspect
+from freezeinspect.report import Report, Run, read
 from freezeinspect.report import diff as compare
 from freezeinspect.views.text import visible
 
@@ -149,10 +149,11 @@ def run(log: Path | None, is_module: bool, script: str, args: tuple[str, ...], *
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead.")
 def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
-    """Show what is frozen in a FILE of torch.save or safetensors.
+    """Show what is frozen in a FILE of torch.save or safetensors, or what a run's log tells.
 
-    A FILE is a model or a checkpoint, or a Hugging Face folder; - is standard input. It is read without running or
-    importing anything that it names, and without reading its weights. JSON is the whole record, and of several files a
+    A FILE is a model or a checkpoint, a Hugging Face folder, or the log of freezeinspect run; - is standard input. It
+    is read without running or importing anything that it names, and without reading its weights. Of a log the tree is
+    the run's story, and the other formats its end, but for JSON, which is the whole record, and of several files a
     list. Exit code 2: a file cannot be read, or nothing matches.
     """
     gc.disable()  # the process ends with this command, and what it makes is no cycle
@@ -163,7 +164,7 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
     texts, refused = [], []
     for file in _with_progress(files):
         try:
-            texts.append(_told(inspect(file, key=key), form, sys.stdout.isatty() and output is None, **lines))
+            texts.append(_told(read(file, key), form, sys.stdout.isatty() and output is None, **lines))
         except Unreadable as error:
             refused.append(str(error))
         except (BadPattern, MatchesNothing) as error:
@@ -227,9 +228,13 @@ def _with_progress(files: tuple[str, ...]) -> Iterable[str]:
     return tqdm(files, unit="file", leave=False, disable=None)
 
 
-def _told(report: Report, form: str, colour: bool, depth: int | None, only: str | None, no_fold: bool) -> str:
+def _told(report: Report | Run, form: str, colour: bool, depth: int | None, only: str | None, no_fold: bool) -> str:
     if form == "json":
         return report.to_json()
+    if isinstance(report, Run):
+        if form == "tree" and depth is None and only is None and not no_fold:
+            return str(report)
+        report = report.report()
     if form == "table":
         return report.table(depth, not no_fold, only)
     if form == "markdown":

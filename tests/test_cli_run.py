@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-NOTHING = "freezeinspect: no optimizer took a step, so there is nothing to tell\n"
+NOTHING = "freezeinspect: no optimizer's step was seen, so there is nothing to tell\n"
 RUN = [sys.executable, "-m", "freezeinspect", "run"]
 
 LIFE = """
@@ -138,3 +139,13 @@ def test_a_script_in_the_place_of_a_command_is_told_how_it_runs(folder: Path) ->
     program = [sys.executable, "-m", "freezeinspect", "life.py"]
     done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
     assert done.stderr == "freezeinspect: life.py is a file, not a command; to run it: freezeinspect run life.py\n"
+
+
+def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs/how-to/watch-a-script.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "train.py").write_text(code, encoding="utf-8")
+    for call, shown in re.findall(r"```console\n\$ freezeinspect (.*?)\n(.*?)```", page, re.DOTALL):
+        program = [sys.executable, "-m", "freezeinspect", *call.split()]
+        done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert (done.stdout + done.stderr).replace(f"{tmp_path}/", "") == shown

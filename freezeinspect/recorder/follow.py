@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from freezeinspect.walk import unwrapped
+
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
@@ -108,11 +110,11 @@ class Follower:
             with suppress(Exception):
                 stream.flush()
         if not self.watches and not self._has_failed:
-            self._tell("no optimizer took a step, so there is nothing to tell")
+            self._tell("no optimizer's step was seen, so there is nothing to tell")
         for watch in self.watches:
             watch.close()
             try:
-                self._tell("\n".join([f"of {type(watch.model).__name__}", *watch.run.told(), f"Log: {watch.path}"]))
+                self._tell("\n".join([f"of {type(unwrapped(watch.model)).__name__}", *watch.run.told(), f"Log: {watch.path}"]))
             except Exception as error:
                 self._failed(error)
 
