@@ -5,13 +5,14 @@ Nothing here imports torch before the script does: what it sets in the environme
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from freezeinspect.walk import unwrapped
@@ -22,10 +23,19 @@ if TYPE_CHECKING:
     import torch
 
     from freezeinspect.recorder.guarded import Guarded
+    from freezeinspect.report.run import Run
 
-MOST = 8  # models that are watched: a script that makes one after another would keep them all
+MOST = 8  # models that are watched at a time, and told of
 _OPTIMIZERS = "torch.optim.optimizer"
 _LOG = ".fi.jsonl"
+
+
+class _Ended(NamedTuple):
+    """A model that was watched: its class, what was seen, and the log."""
+
+    name: str
+    run: Run
+    path: Path
 
 
 class Follower:
@@ -36,7 +46,10 @@ class Follower:
         self._process = os.getpid()
         self._known: WeakSet[torch.optim.Optimizer] = WeakSet()
         self._has_failed = False
+        self._opened = 0
         self.watches: list[Guarded] = []
+        self._ended: list[_Ended] = []
+        gc.callbacks.append(self._forget)
         sys.meta_path.insert(0, _Finder(self._hook))
         os.register_at_fork(after_in_child=self._leave)
 
@@ -62,6 +75,7 @@ class Follower:
     def _meet(self, optimizer: torch.optim.Optimizer) -> None:
         from freezeinspect.recorder.roots import roots_of
 
+        self._forget()
         watch = next((one for one in self.watches if one.holds(optimizer)), None)
         if watch is not None:
             watch.join(optimizer)
@@ -79,10 +93,26 @@ class Follower:
         if watch is not None:
             watch.join(optimizer)
         elif len(self.watches) < MOST:
-            log = _numbered(self._log, len(self.watches) + 1)
+            self._opened += 1
+            log = _numbered(self._log, self._opened)
             self.watches.append(Guarded(root, optimizer, Options(log, **self._options), self._failed))
         else:
-            self._failed(RuntimeError(f"more than {MOST} models are trained; those after are not watched"))
+            self._failed(RuntimeError(f"more than {MOST} models are in training; the others are not watched"))
+
+    def _forget(self, phase: str = "stop", _: object = None) -> None:
+        """Close the watches of models that only they still hold, so that their memory is free for the next ones."""
+        if phase != "stop" or not self.watches or os.getpid() != self._process:
+            return
+        try:
+            for watch in [one for one in self.watches if one.is_forgotten() and not _is_capturing()]:
+                self._close(watch)
+        except Exception as error:
+            self._failed(error)
+
+    def _close(self, watch: Guarded) -> None:
+        watch.close()
+        self.watches.remove(watch)
+        self._ended.append(_Ended(type(unwrapped(watch.model)).__name__, watch.run, watch.path))
 
     def _failed(self, error: Exception) -> None:
         """Say once what went wrong."""
@@ -101,6 +131,7 @@ class Follower:
             with suppress(Exception):
                 watch.detach()
         self.watches.clear()
+        self._ended.clear()
 
     def end(self) -> None:
         """Close every watch, and tell what was seen, after all that the script itself has said."""
@@ -109,14 +140,23 @@ class Follower:
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
-        if not self.watches and not self._has_failed:
+        for watch in list(self.watches):
+            self._close(watch)
+        if not self._ended and not self._has_failed:
             self._tell("no optimizer's step was seen, so there is nothing to tell")
-        for watch in self.watches:
-            watch.close()
+        for name, run, path in self._ended[:MOST]:
             try:
-                self._tell("\n".join([f"of {type(unwrapped(watch.model)).__name__}", *watch.run.told(), f"Log: {watch.path}"]))
+                self._tell("\n".join([f"of {name}", *run.told(), f"Log: {path}"]))
             except Exception as error:
                 self._failed(error)
+        if len(self._ended) > MOST:
+            self._tell(f"{len(self._ended) - MOST} more models were trained; the last log is {self._ended[-1].path}")
+
+
+def _is_capturing() -> bool:
+    """Tell whether a CUDA graph is being captured, in which nothing may be read back."""
+    cuda = sys.modules["torch"].cuda
+    return bool(cuda.is_initialized() and cuda.is_current_stream_capturing())
 
 
 def log_of(program: str) -> Path:

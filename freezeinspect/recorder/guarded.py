@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from sys import getrefcount
 from typing import NamedTuple
 
 import torch
@@ -32,11 +33,13 @@ class Guarded(Watch):
     ) -> None:
         self._failed = failed
         self._is_sound = True
+        others = getrefcount(model), getrefcount(optimizer)
         self.model = model
         log = Log(options.log)
         self.path = log.path
         attention = Attention(options.evidence, options.every)
         super().__init__(model, [optimizer], attention, log, options.blame, at_step=True)
+        self._own = getrefcount(model) - others[0], getrefcount(optimizer) - others[1]  # references
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -51,6 +54,13 @@ class Guarded(Watch):
         """Tell whether each parameter that an optimizer steps is the model's."""
         own = set(map(id, self._roster.parameters))
         return all(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"])
+
+    def is_forgotten(self) -> bool:
+        """Tell whether nobody but this watch holds its model and optimizers; a scheduler has each hold itself."""
+        model, optimizer = self._own
+        return getrefcount(self.model) <= model + 1 and all(
+            getrefcount(one) <= optimizer + 2 + ("step" in vars(one)) for one in self.optimizers
+        )
 
     def begins(self, optimizer: int) -> None:
         """Take note that a step begins."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from freezeinspect.history import OUTCOMES
 from freezeinspect.journal import Replay, replayed
+from freezeinspect.recorder.log import Log
 
 HEAD = """
 import os, sys
@@ -129,6 +131,22 @@ def moved_by(history: Any, name: str) -> set[int]:
     return {optimizer for optimizer, found in spans.items() if any(span.seen & 2 for span in found)}
 
 
+@pytest.mark.parametrize("left", ['{"schema":"freezeinspect-log/1"}\n{"ste', '{"sch', ""])
+def test_a_log_goes_on_after_what_a_killed_run_left_of_a_line(left: str, tmp_path: Path) -> None:
+    (tmp_path / "train.fi.jsonl").write_text(left, encoding="utf-8")
+    opened = Log(tmp_path / "train.fi.jsonl")
+    opened.close()
+    told = (tmp_path / "train.fi.jsonl").read_text(encoding="utf-8")
+    assert [next(iter(json.loads(line))) for line in told.splitlines()] in (["schema", "end"], ["schema"] * 2 + ["end"])
+
+
+def test_a_file_that_is_no_log_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import torch")
+    with pytest.raises(FileExistsError, match="is not the log of a run; name another"):
+        Log(tmp_path / "train.py")
+    assert (tmp_path / "train.py").read_text() == "import torch"
+
+
 def test_a_run_that_is_killed_leaves_all_its_finished_steps(tmp_path: Path) -> None:
     code = """
 import signal
@@ -201,3 +219,36 @@ def test_parameters_that_no_module_holds_are_told_of(tmp_path: Path, option: str
     done = run(tmp_path, code, "--evidence", option)
     assert done.returncode == 0
     assert done.stderr.startswith("freezeinspect: no live module holds what SGD steps, so it is not watched\n")
+
+
+def test_models_that_the_script_lets_go_of_are_let_go_of(tmp_path: Path) -> None:
+    code = """
+import gc, weakref
+alive = []
+def trial(n):
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2) if n % 2 else None
+    for _ in range(4):
+        step(model, optimizer)
+        if n == 1:
+            model.add_module("late", nn.Identity()) if _ == 2 else None
+    alive.append(weakref.ref(model))
+for n in range(10):
+    trial(n)
+    gc.collect()
+    print(sum(one() is not None for one in alive), end=" ")
+kept = network()
+for lr in (0.1, 0.2):
+    optimizer = torch.optim.SGD(kept.parameters(), lr=lr)
+    step(kept, optimizer)
+    del optimizer
+    gc.collect()
+"""
+    done = run(tmp_path, code)
+    assert (done.returncode, done.stdout) == (0, "0 " * 10)
+    logs = [log(path) for path in tmp_path.glob("*.jsonl")]
+    assert sorted(len(one.history.taken) for one in logs) == [2, *[4] * 10]
+    assert all(one.history.ended for one in logs)
+    assert done.stderr.endswith("freezeinspect: 3 more models were trained; the last log is "
+                                f"{tmp_path / 'train.11.fi.jsonl'}\n")  # fmt: skip
