@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,7 +16,7 @@ import click
 
 from freezeinspect.patterns import BadPattern, MatchesNothing
 from freezeinspect.readers.limits import Unreadable
-from freezeinspect.report import Report, inspect
+from freezeinspect.report import Report, Run, read
 from freezeinspect.report import diff as compare
 from freezeinspect.views.text import visible
 
@@ -34,14 +34,25 @@ mixed        some do, some do not      –  there are none      ?  not told
 
 
 class _Commands(click.Group):
-    """Commands that say so where a file's name stands for one."""
+    """Commands that say so where a file's name stands for one. A script runs when click is done with the call."""
+
+    script: Callable[[], None] | None = None
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().main(*args, **options)
+        except SystemExit:
+            if self.script is None:
+                raise
+        self.script()
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
             if Path(args[0]).exists():
-                fail(f"{args[0]} is a file, not a command; to read it: freezeinspect report {args[0]}")
+                what, way = ("run", "run") if args[0].endswith(".py") else ("read", "report")
+                fail(f"{args[0]} is a file, not a command; to {what} it: freezeinspect {way} {args[0]}")
             raise
 
 
@@ -94,6 +105,39 @@ def demo(device: str, steps: int, output: Path | None) -> None:
         sys.exit(1)
 
 
+@main.command(context_settings={"allow_interspersed_args": False})
+@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="The log; else SCRIPT.fi.jsonl, here.")
+@click.option("--evidence", type=click.Choice(["auto", "off"]), default="auto", show_default=True)
+@click.option("--every", type=click.IntRange(min=1), help="Look at every Nth step whole.")
+@click.option("--blame", is_flag=True, help="Find the call behind each flip of a flag.")
+@click.option("-m", "is_module", is_flag=True, help="SCRIPT is a module, as for python -m.")
+@click.argument("script")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def run(log: Path | None, is_module: bool, script: str, args: tuple[str, ...], **options: Any) -> None:
+    """Run SCRIPT, unchanged, and watch what it trains.
+
+    A watch opens at each optimizer's first step, over the model that it steps. What was seen is told on standard error
+    when the script has ended, and the log has every step, whatever ends it. All that follows SCRIPT is the script's
+    own, and so are its output and its exit code. Exit code 2: there is no such script.
+    """
+    import atexit
+
+    from freezeinspect.recorder import script as scripts
+    from freezeinspect.recorder.follow import Follower, log_of
+
+    log = log or log_of(script)
+    if not log.absolute().parent.is_dir():
+        fail(f"--log {log}: no such folder; make it, or name another")
+    try:
+        if not is_module:
+            scripts.can_read(script)
+    except OSError as error:
+        fail(f"can't open file {os.path.abspath(script)!r}: [Errno {error.errno}] {error.strerror}")
+    follower = Follower(log, partial(click.echo, file=sys.__stderr__), **options)
+    atexit.register(follower.end)  # the first to be registered is the last to run
+    main.script = partial(scripts.run, [script, *args], is_module)
+
+
 @main.command(epilog=LEGEND)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
@@ -105,12 +149,13 @@ def demo(device: str, steps: int, output: Path | None) -> None:
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead.")
 def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
-    """Show what is frozen in the FILE of a model or a checkpoint.
+    """Show what is frozen in the FILE of a model or a checkpoint, or what a run's log tells.
 
-    A FILE is one of torch.save (new or old format, Lightning's too), TorchScript, torch.export or safetensors, or a
-    folder of Hugging Face (PEFT's adapters too) or torch.distributed.checkpoint; - is standard input. All of them are
-    in docs/reference/formats.md. It is read without running or importing anything that it names, and without reading
-    its weights. JSON is the whole record, and of several files a list. Exit code 2: a file cannot be read, or nothing
+    A FILE is one of torch.save (new or old format, Lightning's too), TorchScript, torch.export or safetensors, a folder
+    of Hugging Face (PEFT's adapters too) or torch.distributed.checkpoint, or the log of freezeinspect run; - is
+    standard input. All of them are in docs/reference/formats.md. It is read without running or importing anything that
+    it names, and without reading its weights. Of a log the tree is the run's story, and the other formats its end, but
+    for JSON, which is the whole record, and of several files a list. Exit code 2: a file cannot be read, or nothing
     matches.
     """
     gc.disable()  # the process ends with this command, and what it makes is no cycle
@@ -121,7 +166,7 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
     texts, refused = [], []
     for file in _with_progress(files):
         try:
-            texts.append(_told(inspect(file, key=key), form, sys.stdout.isatty() and output is None, **lines))
+            texts.append(_told(read(file, key), form, sys.stdout.isatty() and output is None, **lines))
         except Unreadable as error:
             refused.append(str(error))
         except (BadPattern, MatchesNothing) as error:
@@ -185,9 +230,13 @@ def _with_progress(files: tuple[str, ...]) -> Iterable[str]:
     return tqdm(files, unit="file", leave=False, disable=None)
 
 
-def _told(report: Report, form: str, colour: bool, depth: int | None, only: str | None, no_fold: bool) -> str:
+def _told(report: Report | Run, form: str, colour: bool, depth: int | None, only: str | None, no_fold: bool) -> str:
     if form == "json":
         return report.to_json()
+    if isinstance(report, Run):
+        if form == "tree" and depth is None and only is None and not no_fold:
+            return str(report)
+        report = report.report()
     if form == "table":
         return report.table(depth, not no_fold, only)
     if form == "markdown":

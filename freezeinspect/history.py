@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
@@ -70,6 +70,7 @@ class Chapter:
     first: int  # step
     states: list[State] = field(default_factory=list)
     spans: dict[tuple[int, int], list[Span]] = field(default_factory=dict)
+    optimizers: int = 1  # as far as they have spans
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
@@ -78,7 +79,7 @@ class Chapter:
 
     def spans_of(self, tensor: int) -> list[Span]:
         """Give the spans of one tensor over all optimizers, as they began."""
-        return sorted(span for (_, one), spans in self.spans.items() if one == tensor for span in spans)
+        return sorted(span for one in range(self.optimizers) for span in self.spans.get((one, tensor), ()))
 
     def state_at(self, step: int, within: bool) -> State:
         """Give the state as a step began, or as it ended."""
@@ -174,6 +175,7 @@ class History:
     def _begin(self, optimizer: int, step: int, looks: Looks) -> None:
         """Begin the spans of what changed; the rest is settled with the looks that follow."""
         spans = self.last.spans
+        self.last.optimizers = max(self.last.optimizers, optimizer + 1)
         for tensor, seen in looks.changed.items():
             spans.setdefault((optimizer, tensor), []).append(Span(step, step, 0, seen))
 
@@ -212,11 +214,18 @@ class History:
         """Give the chapter that a step is in."""
         return next((one for one in reversed(self.chapters) if one.first <= step), self.chapters[0])
 
+    def _forwards_of(self) -> dict[int, list[int]]:
+        """Give for each optimizer the forwards before its steps, by the number of the step; 0 at those of others."""
+        found: dict[int, list[int]] = {one: [0] * (len(self.taken) + 1) for one in set(self.taken)}
+        for step, (optimizer, count) in enumerate(zip(self.taken, self.forwards, strict=True), 1):
+            found[optimizer][step] = count
+        return found
+
     def surprises(self) -> Iterator[Surprise]:
         """Give each tensor that did otherwise than the flags before its steps said."""
         self.settle()
         for chapter in self.chapters:
-            yield from _surprises(chapter)
+            yield from _surprises(chapter, self._forwards_of())
 
 
 def _movements(chapter: Chapter) -> Iterator[Movement]:
@@ -237,12 +246,14 @@ def _moved(spans: list[Span]) -> Moved:
     return Moved(*(next((one for one in (YES, NO) if one in found), UNKNOWN) for found in seen))
 
 
-def _surprises(chapter: Chapter) -> Iterator[Surprise]:
+def _surprises(chapter: Chapter, forwards: Mapping[int, Sequence[int]]) -> Iterator[Surprise]:
     predictions = _Predictions(chapter)
     found: dict[tuple[int, str, Answer], list[int]] = {}
-    for (_, tensor), spans in chapter.spans.items():
+    for (optimizer, tensor), spans in chapter.spans.items():
         place = {"weights": "step", "stats": "forward"}.get(chapter.parts[tensor])
         for span in spans if place else ():
+            if place == "forward" and not any(forwards.get(optimizer, ())[span.first : span.last + 1]):
+                continue  # no forward was seen, so none could move it
             seen = span.moved(PLACES[place or "step"])
             for first, last, predicted in predictions.over(tensor, span):
                 if {seen, predicted} == {YES, NO}:

@@ -110,6 +110,8 @@ class Replay:
         self._optimizers: list[Optimizer] = []
         self._fresh = True
         self._at: dict[int, Ranges] = {}
+        self._equal: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # so that equal columns are one
+        self._snapshots: dict[tuple[Any, ...], Snapshot] = {}  # and equal states
 
     def read(self, line: Mapping[str, Any]) -> None:
         """Take one line. Raises KeyError, TypeError, ValueError, IndexError where it is not as the schema says."""
@@ -157,12 +159,15 @@ class Replay:
             shared = tuple((path, module) for path, module in found)
             self._structure = Structure(self._structure.paths, self._structure.types, self._structure.columns, shared)
             self._columns, self._optimizers = {}, []
+            self._equal.clear()
+            self._snapshots.clear()
             self.history.restructured(self._structure)
 
     def _read_state(self, line: Mapping[str, Any]) -> None:
         if "runs" in line:
             if (runs := self._gather("runs", line)) is not None:
-                self._columns[line["column"]] = tuple(_expanded(line["column"], runs))
+                column = tuple(_expanded(line["column"], runs))
+                self._columns[line["column"]] = self._equal.setdefault(column, column)
         elif "groups" in line:
             if self._fresh:
                 self._optimizers, self._fresh = [], False
@@ -173,7 +178,8 @@ class Replay:
             calls = {(path, flag): call for path, flag, call in self._parts.pop("calls", [])}
             columns = {name: self._columns[name] for name in (*_OF_MODULES, *_OF_TENSORS)}
             state = Snapshot(self._structure, stray=stray, optimizers=tuple(self._optimizers), **columns)
-            self.history.flagged(state, bool(line["within"]), calls)
+            same = (*map(id, columns.values()), tuple(stray.items()), state.optimizers)
+            self.history.flagged(self._snapshots.setdefault(same, state), bool(line["within"]), calls)
             self._fresh = True
         else:
             key = "stray" if "stray" in line else "calls"
@@ -213,9 +219,9 @@ def _natural(value: Any) -> int:
     return value
 
 
-def replayed(lines: Iterable[bytes]) -> Replay:
+def replayed(lines: Iterable[bytes], replay: Replay | None = None) -> Replay:
     """Tell a log again, to its last whole line. Raises NotARecord, which says which line is not as the schema says."""
-    replay, number, lines = Replay(), 0, iter(lines)
+    replay, number = replay or Replay(), 0
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             break  # torn by whatever ended the run
@@ -228,6 +234,8 @@ def replayed(lines: Iterable[bytes]) -> Replay:
             raise
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
             raise NotARecord(f"line {number}: not as {SCHEMA} says: {type(error).__name__}: {error}") from None
+    if len(replay.history.chapters) > 1 and not replay.history.last.states:
+        replay.history.chapters.pop()  # of which no more than the structure was written
     if not replay.history.chapters or not replay.history.last.states:
         raise NotARecord(f"it ends after {number} lines, before the first state of the model is told")
     return replay

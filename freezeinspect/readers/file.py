@@ -11,7 +11,8 @@ from dataclasses import replace
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, NamedTuple
 
-from freezeinspect.readers import exported, imports, modules, statedicts, torchscript
+from freezeinspect.history import History
+from freezeinspect.readers import exported, imports, log, modules, statedicts, torchscript
 from freezeinspect.readers.archive import START, Archive
 from freezeinspect.readers.checkpoints import Chosen, choose
 from freezeinspect.readers.chunks import Chunks, Located
@@ -24,7 +25,7 @@ from freezeinspect.readers.optimizers import beside
 from freezeinspect.readers.safetensors import SafeTensors
 from freezeinspect.readers.stored import Modules, Stored, ordered, snapshot
 from freezeinspect.readers.unpickle import unpickle
-from freezeinspect.readers.values import Values
+from freezeinspect.readers.values import Unrecorded, Values
 from freezeinspect.state import Observed, Snapshot, Source
 
 FORMAT, SCRIPT = "torch zip", "TorchScript"
@@ -52,6 +53,7 @@ class Opened(NamedTuple):
     source: Source
     values: Values
     share: float = 0  # of what reading one file may cost
+    history: History | None = None  # of a run's log
 
 
 def read(
@@ -158,7 +160,19 @@ def _of_checkpoint(path: str, name: str, key: str | None, stack: ExitStack) -> O
 
 
 def _of_file(file: BinaryIO, name: str, key: str | None) -> Opened:
+    if log.is_log(file):
+        return _of_log(file, name, key)
     return _of_safetensors(file, name, key) if _is_safetensors(file) else _of_torch(file, name, key)
+
+
+def _of_log(file: BinaryIO, name: str, key: str | None) -> Opened:
+    """Read a run's log: the state at its end, and what was seen to move on the way."""
+    if key is not None:
+        raise Unreadable(f"the log of a run is of one model, with no key {cut(key)}; leave the key out")
+    history = log.read(file)
+    state = history.last.states[-1].snapshot
+    about = Source("watch", name, log.FORMAT, log.content(history))
+    return Opened(state, history.observed(), about, Unrecorded(len(state.structure.tensors)), history=history)
 
 
 def _of_safetensors(file: BinaryIO, name: str, key: str | None) -> Opened:
@@ -280,7 +294,7 @@ def _standard_input() -> Iterator[BinaryIO]:
         start = piped.read(_BLOCK)
         while start and (not file.tell() or file.tell() <= LIMITS.piped_bytes):
             file.write(start)
-            if file.tell() == len(start) and not (_is_safetensors(file) or _is_legacy(file)):
+            if file.tell() == len(start) and not (_is_safetensors(file) or _is_legacy(file) or log.is_log(file)):
                 _check_format(file)
             file.seek(0, 2)
             start = piped.read(_BLOCK)

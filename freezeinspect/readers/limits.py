@@ -26,6 +26,8 @@ class Limits:
     entries: int = 120_000  # names of modules, parameters and buffers, counted under each module that holds them
     groups: int = 10_000  # of all optimizers together
     item_bytes: int = 4 * MIB  # of values that are no tensors, in a folder of torch.distributed.checkpoint
+    line_bytes: int = MIB  # of one line of a run's log
+    states_of_a_run: int = 1_000_000  # changes of a flag, each told in a run's log
     piped_bytes: int = 64 * 1024 * MIB  # that standard input may write to a temporary file
 
 

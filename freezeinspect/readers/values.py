@@ -108,6 +108,25 @@ class Values:
         return ITEM_SIZES.get(one.dtype or "", 0) * prod(one.shape or ())
 
 
+class Unrecorded(Values):
+    """The values of tensors of which none were kept."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def fingerprints(self) -> tuple[str | None, ...]:
+        """Give None for each tensor."""
+        return (None,) * self._count
+
+    def seal(self, i: int) -> Seal | None:
+        """Give None."""
+        return None
+
+    def blocks(self, i: int) -> Iterator[bytes] | None:
+        """Give None."""
+        return None
+
+
 def changed(before: Values, i: int, after: Values, j: int, exact: bool) -> Answer:
     """Tell whether two tensors of equal dtype and shape have other values, from the zips' checksums where they do.
 

@@ -39,10 +39,10 @@ class Stepping(Protocol):
         """Take note that a scaler skipped the step, or may have, if one of these is not zero."""
 
 
-def hook_optimizers(stepping: Stepping) -> list[RemovableHandle]:
-    """Mark both ends of each step, and of each evaluation of a closure."""
+def hook_optimizers(stepping: Stepping, first: int = 0) -> list[RemovableHandle]:
+    """Mark both ends of each step, and of each evaluation of a closure, from one optimizer on."""
     handles = []
-    for number, optimizer in enumerate(stepping.optimizers):
+    for number, optimizer in enumerate(stepping.optimizers[first:], first):
         handles.append(optimizer.register_step_pre_hook(partial(_before, stepping, number)))
         handles.append(optimizer.register_step_post_hook(partial(_after, stepping, number)))
     return handles

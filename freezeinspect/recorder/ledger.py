@@ -40,14 +40,15 @@ class Ledger:
         self._attention, self._optimizers = attention, optimizers
         self.tensors: list[torch.Tensor] = []
         self._last: list[Digest] = []
+        self._stale: list[bool] = []  # whether it was not looked at in the last step that may have moved it
         self._waiting: deque[Seen] = deque()
 
     def enrol(self, structure: Structure, tensors: list[torch.Tensor]) -> None:
         """Take the tensors of a structure; those that were there before keep what is known of them."""
-        known = dict(zip(map(id, self.tensors), self._last, strict=True))
+        known = dict(zip(map(id, self.tensors), zip(self._last, self._stale, strict=True), strict=True))
         self.tensors, self._values = tensors, Values(tensors)
-        self._last = [known.get(id(tensor)) for tensor in tensors]
-        self._stale = [False] * len(tensors)  # not looked at in the last step that may have moved it
+        self._last = [known.get(id(tensor), (None, False))[0] for tensor in tensors]
+        self._stale = [known.get(id(tensor), (None, False))[1] for tensor in tensors]
         self._before: list[dict[int, int]] = [{} for _ in range(max(len(self._optimizers), 1))]
         parts = [part_of(structure, i) for i in range(len(tensors))]
         self._is_weight = [part == "weights" for part in parts]
@@ -81,10 +82,12 @@ class Ledger:
         while self._waiting and (wait or all(mark.look.is_ready for mark in self._waiting[0].marks)):
             one = self._waiting.popleft()
             seen = self._moved(one)
+            self._grow_stale(self._attention.domains[one.optimizer], seen)
+            if not seen:
+                continue
             before = self._before[one.optimizer]
             changed = {i: bits for i, bits in seen.items() if before.get(i) != bits}
             before |= changed
-            self._grow_stale(self._attention.domains[one.optimizer], seen)
             yield one.step, Looks(self._attention.ranges(list(seen)), changed)
 
     def at_the_end(self, ran_forward: bool) -> dict[int, int]:

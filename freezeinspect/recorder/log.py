@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
+from errno import EEXIST
 from pathlib import Path
+from stat import S_ISREG
 
 import torch
 
 from freezeinspect.history import Calls, Looks
-from freezeinspect.journal import Writer
+from freezeinspect.journal import SCHEMA, Writer
 from freezeinspect.state import Snapshot, Structure
+
+_START = b'{"schema":"' + SCHEMA.partition("/")[0].encode()
+_LONGEST = 2**20  # bytes of a line
 
 
 class Log:
     """A file of lines, in step with a History. In a run of several processes each has its own, named by its rank.
 
-    Raises OSError where it cannot be written.
+    A process that is forked from the one that opened it writes nothing. Raises OSError where it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         rank, ranks = _rank()
         self.path = Path(path) if ranks == 1 else _of_rank(Path(path), rank)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        _mend(self._file, self.path)
+        self._process = os.getpid()
         self._lines: list[str] = []
         self._writer = Writer(self._lines.append, {"rank": rank, "ranks": ranks, "torch": str(torch.__version__)})
 
@@ -29,7 +36,7 @@ class Log:
         """Write the lines so far, at once: from here on the system keeps them, whatever becomes of the process."""
         text = "".join(self._lines).encode()
         self._lines.clear()
-        while text:
+        while text and os.getpid() == self._process:
             text = text[os.write(self._file, text) :]
 
     def restructured(self, structure: Structure) -> None:
@@ -59,6 +66,19 @@ class Log:
         self._writer.close()
         self.flush()
         os.close(self._file)
+
+
+def _mend(file: int, path: Path) -> None:
+    """Take off what a killed run left of a last line. Raises FileExistsError where the file is no log."""
+    about = os.fstat(file)
+    size = about.st_size
+    if not S_ISREG(about.st_mode):
+        return
+    if not os.pread(file, len(_START), 0).startswith(_START[:size]):
+        raise FileExistsError(EEXIST, "is there, and is not the log of a run; name another", str(path))
+    tail = os.pread(file, _LONGEST, max(size - _LONGEST, 0))
+    if not tail.endswith(b"\n") and size:
+        os.ftruncate(file, size - len(tail) + tail.rfind(b"\n") + 1)
 
 
 def _rank() -> tuple[int, int]:

@@ -50,6 +50,7 @@ class Watch:
         attention: Attention,
         log: Log | None = None,
         blame: bool = False,
+        at_step: bool = False,  # it opens as a step begins: what the forward before that moved is not known
     ) -> None:
         self.optimizers = optimizers
         self.history = History()
@@ -62,18 +63,20 @@ class Watch:
         self._begun: list[_Begun] = []
         self._unsure: deque[tuple[int, list[Readback]]] = deque()  # steps that a scaler may have skipped
         self._counts = [0] * max(len(optimizers), 1)
-        self._forwards = 0
+        self._forwards = self._outer = self._inner = 0
         self._by_hand = False
         self._noted: Snapshot | None = None
         self._restructure()
-        self._ledger.start()
+        if not at_step:
+            self._ledger.start()
         self._ended = perf_counter()
-        roots = list({id(one): one for one in (model, unwrapped(model))}.values())
         self._handles = hook_optimizers(self)
         if optimizers:
-            self._handles += hook_forwards(roots, self._forward)
+            self._handles += hook_forwards([model], self._forward)
+            if unwrapped(model) is not model:
+                self._handles += hook_forwards([unwrapped(model)], self._inner_forward)
         else:
-            self._handles += hook_forwards(roots[-1:], self._forward_begins, self._forward_ends)
+            self._handles += hook_forwards([unwrapped(model)], self._forward_begins, self._forward_ends)
         SCALERS.add(self)
 
     # what the boundaries tell
@@ -103,6 +106,14 @@ class Watch:
         """Count the steps that ended."""
         return self._counts[optimizer]
 
+    def join(self, optimizer: torch.optim.Optimizer) -> None:
+        """Watch the steps of one more optimizer, beside those that the watch was opened with."""
+        self._settle(wait=True)
+        self.optimizers.append(optimizer)  # which is the roster's list too, and the ledger's
+        self._counts.append(0)
+        self._handles += hook_optimizers(self, len(self.optimizers) - 1)
+        self._ledger.enrol(self._roster.snapshot.structure, self._roster.tensors)
+
     def scaled(self, optimizer: int, found_inf: list[torch.Tensor] | None) -> None:
         """Take note that a scaler skipped the step, or may have, if one of these is not zero."""
         if found_inf is None:
@@ -129,7 +140,13 @@ class Watch:
             self._end(0, outcome)
 
     def _forward(self) -> None:
-        self._forwards += 1
+        self._outer += 1
+        self._forwards = max(self._forwards, self._outer)
+
+    def _inner_forward(self) -> None:
+        """Count what is called within its wrapper, or alone; compiled, it does not call this."""
+        self._inner += 1
+        self._forwards = max(self._forwards, self._inner)
 
     def _forward_begins(self) -> None:
         if not self._by_hand:
@@ -170,7 +187,7 @@ class Watch:
         self._note(self._roster.look(at_start=False), within=True)
         one, ran_forward = self._begun.pop(at), self._forwards > 0 or bool(self.optimizers)
         self._step(optimizer, outcome)
-        if one.plan:
+        if self._attention.evidence != "off":
             self._ledger.add(Seen(len(self.history.taken), optimizer, one.marks, ran_forward))
         self._settle()
         now = perf_counter()
@@ -181,7 +198,7 @@ class Watch:
         for record in self._records:
             record.stepped(optimizer, outcome, self._forwards)
         self._counts[optimizer] += 1
-        self._forwards = 0
+        self._forwards = self._outer = self._inner = 0
 
     def _note(self, is_other: bool, within: bool) -> None:
         """Note the structure, and the state, where they are others than the last."""
@@ -224,12 +241,7 @@ class Watch:
         """Take every hook off, after a last look; what was seen stays."""
         if not self.is_open:
             return
-        self.is_open = False
-        for handle in self._handles:
-            handle.remove()
-        SCALERS.remove(self)
-        if self._blame:
-            self._blame.close()
+        self.detach()
         for one in list(self._begun):
             self._end(one.optimizer, FAILED)
         self._note(self._roster.look(at_start=True), within=False)
@@ -239,6 +251,15 @@ class Watch:
             if moved:  # since the last step, so it is told as of that
                 record.looked(len(self.history.taken), Looks(ranges(sorted(moved)), moved))
             record.close()
+
+    def detach(self) -> None:
+        """Take every hook off, and look no more."""
+        self.is_open = False
+        for handle in self._handles:
+            handle.remove()
+        SCALERS.remove(self)
+        if self._blame:
+            self._blame.close()
 
     def __enter__(self) -> Watch:
         return self

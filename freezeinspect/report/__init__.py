@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from freezeinspect.report.difference import Diff
 from freezeinspect.report.model import ModuleState, NoSuchModule, Report
+from freezeinspect.report.run import Run
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Diff", "ModuleState", "NoSuchModule", "Report", "diff", "inspect"]
+__all__ = ["Diff", "ModuleState", "NoSuchModule", "Report", "Run", "diff", "inspect", "read"]
 
 Model: TypeAlias = "nn.Module | Report | str | os.PathLike[str]"
 
@@ -58,6 +59,14 @@ def _of_file(path: str | os.PathLike[str], key: str | None, values: bool, *live_
             f"an optimizer or an input needs a live model, but {os.fspath(path)!r} is a file; load it first"
         )
     return Report(*file.read(path, key, values))
+
+
+def read(path: str | os.PathLike[str], key: str | None = None) -> Report | Run:
+    """Read a model's file as a Report, and the log of a run as a Run. Raises Unreadable."""
+    from freezeinspect.readers import file
+
+    with file.opened(path, key) as one:
+        return Report(*one[:3]) if one.history is None else Run(one.history, one.source)
 
 
 def diff(before: Model, after: Model, *, exact: bool = False, key: str | None = None) -> Diff:

@@ -114,12 +114,16 @@ class Run:
         self.history.settle()
         return story(self.history)
 
-    def __str__(self) -> str:
+    def told(self) -> list[str]:
+        """Tell it in lines of 80 columns."""
         from freezeinspect.views.text import wrapped
+
+        return [wrapped(line, 80) for line in self.story()]
+
+    def __str__(self) -> str:
         from freezeinspect.views.timeline import timeline
 
-        lines = "\n".join(wrapped(line, 80) for line in self.story())
-        return f"{lines}\n\n{timeline(self.history.last, len(self))}"
+        return "\n".join([*self.told(), "", timeline(self.history.last, len(self))])
 
     __repr__ = __str__
 

@@ -42,7 +42,7 @@ def text(sources: tuple[Source, Source], after: Structure, differences: Differen
 
 
 def _named(source: Source) -> str:
-    return visible(f"{source.path}: {source.content}") if source.kind == "file" else "a live model"
+    return visible(f"{source.path}: {source.content}") if source.path is not None else "a live model"
 
 
 def _table(headers: list[str], rows: list[list[str]], style: str) -> str:

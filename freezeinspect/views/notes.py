@@ -25,7 +25,7 @@ NAMELESS = (
 
 def above(source: Source) -> str:
     """Say of a file what it is and what was read of it; nothing of a live model."""
-    return visible(f"{source.path}: {source.format}, {source.content}") if source.kind == "file" else ""
+    return visible(f"{source.path}: {source.format}, {source.content}") if source.path is not None else ""
 
 
 def below(snapshot: Snapshot, observed: Observed, source: Source) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from freezeinspect.history import FAILED, FORWARD, OUTSIDE, SKIPPED, Chapter, History, Span
+from freezeinspect.history import FAILED, FORWARD, KNOWN, OUTSIDE, SKIPPED, Chapter, History, Span
 from freezeinspect.state import NO, YES, Flip, Surprise
 from freezeinspect.views.text import visible
 
@@ -70,7 +70,7 @@ def _leaks(chapter: Chapter) -> Iterator[str]:
 
 def _often(spans: list[Span]) -> str:
     moved = {(span.first, span.last) for span in spans if span.seen & FORWARD}
-    if all(span.seen & FORWARD for span in spans):
+    if not any(span.seen >> KNOWN & FORWARD and not span.seen & FORWARD for span in spans):
         return "every step"
     ((first, last),) = moved if len(moved) == 1 else {(0, 0)}
     return f"steps {first} to {last}" if last > first else f"step {first}" if first else "some steps"

@@ -64,7 +64,7 @@ def _columns(chapter: Chapter, last: int) -> list[list[frozenset[Stretches]]]:
     flags = _stretches(chapter.states, "requires_grad", last)
     spans: dict[int, list[Span]] = {}
     for (_, number), found in chapter.spans.items():
-        spans.setdefault(number, []).extend(found)
+        spans[number] = max(spans.get(number, []), found, key=_tells)
     for i, tensor in enumerate(structure.tensors):
         part = chapter.parts[i]
         if part in by_part:
@@ -73,6 +73,11 @@ def _columns(chapter: Chapter, last: int) -> list[list[frozenset[Stretches]]]:
             required[tensor.owner].add(flags[i])
     modes = [{one} for one in _stretches(chapter.states, "training", last)]
     return [[frozenset(one) for one in column] for column in (modes, required, by_part["weights"], by_part["stats"])]
+
+
+def _tells(spans: Sequence[Span]) -> tuple[int, int]:
+    """Choose, of the spans by which several optimizers' steps tell of one tensor, those that tell most."""
+    return sum(span.looks for span in spans if span.seen & (FORWARD | STEP | OUTSIDE)), len(spans)
 
 
 def _stretches(states: Sequence[State], flag: str, last: int) -> list[Stretches]:

@@ -285,3 +285,32 @@ class TestAModelThatChangesItself:
 def names(watch: fi.Watch) -> list[str]:
     structure = watch.history.last.structure
     return [structure.full_name(i) for i in range(len(structure.tensors))]
+
+
+class TestWhatNobodyLookedAt:
+    def test_is_no_move_outside_when_the_next_look_finds_it_moved(self) -> None:
+        model, optimizer = pair()
+        with fi.watch(model, optimizer, every=3) as watch:
+            for number in range(8):
+                step(model, optimizer)
+                if number == 4:
+                    model.layer1.extra = nn.Linear(1, 1)  # another structure in between
+        assert set(watch.steps()["moved_outside"]) == {0}
+        assert "outside" not in str(watch)
+
+    def test_is_no_surprise_where_no_forward_ran(self) -> None:
+        model, _ = pair()
+        optimizers = [torch.optim.SGD(part.parameters(), 0.1) for part in (model.layer1, model.head)]
+        with fi.watch(model, optimizers, every=1) as watch:
+            for _ in range(3):
+                model(torch.randn(2, 3, 8, 8)).square().mean().backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+        assert not list(watch.history.surprises())
+
+    def test_a_forward_through_a_wrapper_is_one(self) -> None:
+        model, optimizer = pair()
+        for wrapped in (nn.DataParallel(model), torch.compile(model, backend="eager"), model):
+            with fi.watch(wrapped, optimizer) as watch:
+                step(wrapped, optimizer)
+            assert list(watch.history.forwards) == [1]
