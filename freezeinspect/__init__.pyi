@@ -12,9 +12,11 @@ from freezeinspect.recorder.watch import Watch as Watch
 from freezeinspect.recorder.watch import watch as watch
 from freezeinspect.regimes import WhatIf as WhatIf
 from freezeinspect.regimes import what_if as what_if
+from freezeinspect.report import check as check
 from freezeinspect.report import diff as diff
 from freezeinspect.report import inspect as inspect
 from freezeinspect.report.difference import Diff as Diff
+from freezeinspect.report.findings import Findings as Findings
 from freezeinspect.report.model import Report as Report
 from freezeinspect.report.run import Run as Run
 from freezeinspect.state import Answer as Answer

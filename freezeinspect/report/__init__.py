@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,7 +14,9 @@ from freezeinspect.report.run import Run
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Diff", "ModuleState", "NoSuchModule", "Report", "Run", "diff", "inspect", "read"]
+    from freezeinspect.report.findings import Findings
+
+__all__ = ["Diff", "ModuleState", "NoSuchModule", "Report", "Run", "check", "diff", "inspect", "read"]
 
 Model: TypeAlias = "nn.Module | Report | str | os.PathLike[str]"
 
@@ -83,6 +86,28 @@ def diff(before: Model, after: Model, *, exact: bool = False, key: str | None = 
 
     one, other = (_with_values(model, key) for model in (before, after))
     return Diff(one, other, compare(one.snapshot, other.snapshot))
+
+
+def check(
+    source: nn.Module | Report | Run | str | os.PathLike[str],
+    optimizer: Any = None,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    allow: Sequence[str] = (),
+) -> Findings:
+    """Find what is wrong with a freeze state: of a model with its optimizer, a Report, a watched run or a file.
+
+    `select` and `ignore` name rules by code or name; `allow` also only somewhere, as "FI106:backbone". Raises
+    NoSuchRule, BadPattern, and what inspect() raises.
+    """
+    from freezeinspect.report.findings import selected
+
+    report: Any = source
+    if not isinstance(source, Report):
+        is_run = hasattr(source, "history")  # of a Watch too
+        report = source.report() if is_run else inspect(source, optimizer)  # type: ignore[operator, union-attr, arg-type]
+    return selected(report.snapshot.structure, report.findings, select, ignore, allow)
 
 
 def _with_values(model: Model, key: str | None) -> Report:

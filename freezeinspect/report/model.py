@@ -159,10 +159,13 @@ class Report:
         """The totals."""
         return summarise(self.snapshot, self.verdicts)
 
-    @property
+    @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What is wrong; nothing looks for it yet."""
-        return ()
+        """What is wrong, by the rules that apply to what is known."""
+        from freezeinspect.rules import find
+        from freezeinspect.rules.facts import Facts
+
+        return tuple(find(Facts(self.snapshot, self.observed, self.source)))
 
     @cached_property
     def sentence(self) -> str:

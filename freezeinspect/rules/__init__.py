@@ -1,0 +1,35 @@
+"""The rule catalogue: what people get wrong. One file a rule; its stem is the rule's name, its docstring its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+
+from freezeinspect.rules import frozen_norm_updates_stats
+from freezeinspect.rules.facts import Facts
+from freezeinspect.state import Finding
+
+RULES: tuple[ModuleType, ...] = (frozen_norm_updates_stats,)
+SEVERITIES = ("error", "warning", "info")
+
+
+def name_of(rule: ModuleType) -> str:
+    """Give a rule's name: the stem of its file, with hyphens."""
+    return rule.__name__.rpartition(".")[2].replace("_", "-")
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    """Apply every rule to a record, in the order of their codes."""
+    for rule in RULES:
+        for hit in rule.check(facts):
+            yield Finding(
+                code=rule.CODE,
+                name=name_of(rule),
+                severity=hit.severity or rule.SEVERITY,
+                path=hit.path,
+                message=hit.message,
+                tensor=hit.tensor,
+                step=hit.step,
+                call=hit.call,
+                fix=hit.fix,
+            )

@@ -1,0 +1,43 @@
+"""Findings as text: equal ones as one line, with the pattern of their modules and their number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from freezeinspect.folding import folded
+from freezeinspect.state import Finding, Structure
+from freezeinspect.views.text import ROOT, visible, wrapped
+
+WIDTH = 80
+_NAMED = 3  # patterns of one line
+
+
+def text(structure: Structure, found: Sequence[Finding]) -> str:
+    """Write findings, most severe first; under each the line that mends it."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for one in found:
+        groups.setdefault((one.code, one.severity, one.message, one.step, one.call), []).append(one)
+    return "\n".join(_told(structure, group) for group in groups.values()) or "no findings"
+
+
+def _told(structure: Structure, group: Sequence[Finding]) -> str:
+    first = group[0]
+    where = visible(_where(structure, group))
+    times = f" ×{len(group)}" if len(group) > 1 else ""
+    when = f" at step {first.step}" if first.step is not None else ""
+    by = f", by {first.call}" if first.call else ""
+    lines = [f"{first.code} {first.name} {first.severity}: {where}{times}: {first.message}{when}{by}"]
+    if first.fix:
+        lines.append(f"    {first.fix}" + (f"  # and {len(group) - 1} more" if len(group) > 1 else ""))
+    return "\n".join([wrapped(visible(lines[0]), WIDTH), *map(visible, lines[1:])])
+
+
+def _where(structure: Structure, group: Sequence[Finding]) -> str:
+    """Name the places of equal findings: one by its path, several by patterns for just these modules."""
+    if len(group) == 1:
+        path, tensor = group[0].path, group[0].tensor
+        return f"{path}.{tensor}".lstrip(".") if tensor else path or ROOT
+    numbers = {structure.index.get(one.path, 0) for one in group}
+    facts = [i in numbers for i in range(len(structure))]
+    patterns = [line.pattern or ROOT for line in folded(structure, facts) if line.modules[0] in numbers]
+    return ", ".join(patterns[:_NAMED]) + (", …" if len(patterns) > _NAMED else "")
