@@ -95,18 +95,19 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     allow: Sequence[str] = (),
+    key: str | None = None,
 ) -> Findings:
     """Find what is wrong with a freeze state: of a model with its optimizer, a Report, a watched run or a file.
 
-    `select` and `ignore` name rules by code or name; `allow` also only somewhere, as "FI106:backbone". Raises
-    NoSuchRule, BadPattern, and what inspect() raises.
+    `select` and `ignore` name rules by code or name; `allow` also only somewhere, as "FI106:backbone". `key`
+    chooses among the models of a file. Raises NoSuchRule, BadPattern, and what inspect() raises.
     """
     from freezeinspect.report.findings import selected
 
     report: Any = source
     if not isinstance(source, Report):
         is_run = hasattr(source, "history")  # of a Watch too
-        report = source.report() if is_run else inspect(source, optimizer)  # type: ignore[operator, union-attr, arg-type]
+        report = source.report() if is_run else inspect(source, optimizer, key=key)  # type: ignore[operator, union-attr, arg-type]
     return selected(report.snapshot.structure, report.findings, select, ignore, allow)
 
 

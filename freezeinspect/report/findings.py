@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, overload
 
 from freezeinspect.patterns import Pattern
@@ -110,8 +111,13 @@ def _covers(pattern: Pattern | None, one: Finding) -> bool:
     return one.tensor is not None and pattern.matches(f"{one.path}.{one.tensor}".lstrip("."))
 
 
-def _code(rule: str) -> str:
-    found = next((one.CODE for one in RULES if rule in (one.CODE, name_of(one))), None)
+def rule_of(rule: str) -> ModuleType:
+    """Give a rule by its code or name. Raises NoSuchRule."""
+    found = next((one for one in RULES if rule in (one.CODE, name_of(one))), None)
     if found is None:
         raise NoSuchRule(rule)
-    return str(found)
+    return found
+
+
+def _code(rule: str) -> str:
+    return str(rule_of(rule).CODE)

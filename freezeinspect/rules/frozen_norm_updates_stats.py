@@ -36,8 +36,8 @@ Where the statistics are meant to adapt to new data while the weights stay, as i
 
 ## References
 
-- https://discuss.pytorch.org/t/how-to-freeze-bn-layers-while-training-the-rest-of-network-mean-and-var-wont-freeze/89736
-- https://discuss.pytorch.org/t/what-does-model-eval-do-for-batchnorm-layer/7146
+- https://github.com/pytorch/pytorch/issues/86590
+- https://discuss.pytorch.org/t/what-does-requires-grad-false-on-batchnorm2d-perform/137904
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
 from freezeinspect.folding import folded
+from freezeinspect.rules import RULES, name_of
 from freezeinspect.state import Finding, Structure
-from freezeinspect.views.text import ROOT, visible, wrapped
+from freezeinspect.views.text import ROOT, table, visible, wrapped
 
 WIDTH = 80
 _NAMED = 3  # patterns of one line
@@ -41,3 +43,35 @@ def _where(structure: Structure, group: Sequence[Finding]) -> str:
     facts = [i in numbers for i in range(len(structure))]
     patterns = [line.pattern or ROOT for line in folded(structure, facts) if line.modules[0] in numbers]
     return ", ".join(patterns[:_NAMED]) + (", …" if len(patterns) > _NAMED else "")
+
+
+def github(found: Sequence[Finding], file: str) -> str:
+    """Write findings as annotations of GitHub's workflows."""
+    kinds = {"error": "error", "warning": "warning", "info": "notice"}
+    return "\n".join(
+        f"::{kinds[one.severity]} file={_escaped(file, ',:')},title={_escaped(f'{one.code} {one.name}', ',:')}"
+        f"::{_escaped(f'{one.path or ROOT}: {one.message}')}{_escaped(f' Fix: {one.fix}' if one.fix else '')}"
+        for one in found
+    )
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for one in "%\r\n" + more:
+        text = text.replace(one, f"%{ord(one):02X}")
+    return visible(text)
+
+
+def catalogue() -> str:
+    """List every rule with its severity and its first line."""
+    rows = [[rule.CODE, name_of(rule), rule.SEVERITY, _title(rule)] for rule in RULES]
+    return table(["code", "name", "severity", "what it finds"], rows)
+
+
+def page(rule: ModuleType) -> str:
+    """Give a rule's page, as Markdown."""
+    body = (rule.__doc__ or "").partition("\n")[2].strip()
+    return f"# {rule.CODE} {name_of(rule)}\n\n*{rule.SEVERITY}*: {_title(rule)}\n\n{body}"
+
+
+def _title(rule: ModuleType) -> str:
+    return (rule.__doc__ or "").partition("\n")[0]
