@@ -1,4 +1,4 @@
-"""Write docs/rules from the rules' own pages: `python tests/rules/pages.py`."""
+"""Write docs/rules from the rules' own pages: `python tests/rule_pages.py`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from freezeinspect.views.findings import page
 
 HEAD = """# Rules
 
-What `fi.check` and `freezeinspect check` find. Each page's example fires its rule, and what it says to use instead does not.
+What `fi.check` and `freezeinspect check` find. Each page's example fires its rule, and what it says to use instead does
+not.
 """
-FOLDER = Path(__file__).parents[2] / "docs/rules"
+FOLDER = Path(__file__).parents[1] / "docs/rules"
 
 
 def pages() -> dict[str, str]:
