@@ -231,7 +231,7 @@ class History:
     def seen(self, step: int) -> tuple[int, ...]:
         """Give for each tensor the bits of where it moved in a step, and of where that is known."""
         self.settle()
-        chapter, stepped = self.chapter_of(step), self.taken[step - 1]
+        chapter, stepped = self.chapter_of(step), self.taken[step - 1] if step else 0
         found = [0] * len(chapter.structure.tensors)
         for (optimizer, tensor), spans in chapter.spans.items():
             for span in spans if optimizer == stepped else ():

@@ -51,7 +51,7 @@ def told(log: Path) -> str:
 def main() -> None:
     folder, runs, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
-    fi.watch  # so that no run imports it
+    assert fi.watch  # so that no run imports it
     dice = random.Random(seed)
     for run in range(runs):
         log, count = folder / f"{run}.fi.jsonl", folder / f"{run}.count"

@@ -14,7 +14,7 @@ from freezeinspect.state import Structure
 def pair() -> tuple[nn.Sequential, torch.optim.Optimizer]:
     """Give a model with a BatchNorm, and its optimizer."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
     return model, torch.optim.SGD(model.parameters(), 0.1)
 
 

@@ -47,7 +47,7 @@ class TestAClosureThat:
             if len(evaluated) == 2 and what == "a buffer":
                 model[0].register_buffer("extra", torch.ones(1))
             elif len(evaluated) == 2:
-                model[0].bias = None
+                model[3].bias = None
             optimizer.zero_grad()
             return backward(model)
 

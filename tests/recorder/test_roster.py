@@ -33,7 +33,7 @@ def parametrize(model: nn.Sequential) -> None:
         narrow,
         parametrize,
         lambda model: setattr(model[3], "weight", model[0].weight),
-        lambda model: model[0]._parameters.__setitem__("bias", None),
+        lambda model: model[3]._parameters.__setitem__("bias", None),
         lambda model: model[0]._modules.__setitem__("inner", nn.Linear(1, 1)),
         lambda model: model.append(nn.Identity()),
         lambda model: model.register_buffer("extra", None) or model._buffers.update(extra=torch.ones(1)),
