@@ -118,8 +118,17 @@ class Ledger:
         found = {}
         for i in sorted(set().union(*(digests for _, digests in looks))):
             usual = OUTSIDE if self._is_weight[i] or not seen.ran_forward else FORWARD
-            found[i] = self._bits(i, looks, usual)
+            found[i] = self._sure(i, self._bits(i, looks, usual))
         return found
+
+    def _sure(self, i: int, bits: int) -> int:
+        """Leave open whether a weight that steps move stayed outside them, where not every step is looked at.
+
+        Else looks that can tell and looks that cannot would take turns, and each would be another Span.
+        """
+        if self._is_weight[i] and self._attention.every is None and bits & STEP and not bits & OUTSIDE:
+            return bits & ~((FORWARD | OUTSIDE) << KNOWN)
+        return bits
 
     def _bits(self, i: int, looks: list[tuple[int, dict[int, Digest]]], usual: int) -> int:
         """Say of one tensor where it moved; `usual` is where it does when no optimizer steps."""

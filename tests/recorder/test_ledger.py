@@ -96,3 +96,17 @@ class TestOptimizersThatCallEachOther:
         assert list(watch.history.taken) == [1, 0, 1, 0]
         assert [bits(watch, n)["3.weight"] for n in range(1, 5)] == [STEP] * 4
         assert [bits(watch, n)["1.running_mean"] for n in range(1, 5)] == [FORWARD, 0, FORWARD, 0]
+
+
+def test_a_rotation_over_weights_that_all_move_is_one_span_each() -> None:
+    """Memory grows with what changes, not with steps."""
+    model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(3)))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with fi.watch(model, optimizer) as watch:
+        watch._attention.plan = lambda _, step: range(6) if step % 5 < 3 else range(step % 2, 6, 2)  # type: ignore[method-assign]
+        for _ in range(30):
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+    assert [len(spans) for spans in watch.history.last.spans.values()] == [1] * 6
+    assert not watch.steps()["moved_outside"].any()
