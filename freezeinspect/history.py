@@ -81,6 +81,13 @@ class Chapter:
         """Give the spans of one tensor over all optimizers, as they began."""
         return sorted(span for one in range(self.optimizers) for span in self.spans.get((one, tensor), ()))
 
+    def spans_by_tensor(self) -> list[list[Span]]:
+        """Give the spans of every tensor over all optimizers, as they began."""
+        found: list[list[Span]] = [[] for _ in self.structure.tensors]
+        for (_, tensor), spans in self.spans.items():
+            found[tensor] += spans
+        return list(map(sorted, found))
+
     def state_at(self, step: int, within: bool) -> State:
         """Give the state as a step began, or as it ended."""
         moments = [(state.step, state.within) for state in self.states]
@@ -201,13 +208,17 @@ class History:
 
     def moved(self, step: int) -> tuple[int, ...]:
         """Give for each tensor the bits of where it moved in a step, as far as it was looked at."""
+        return tuple(seen & (FORWARD | STEP | OUTSIDE) for seen in self.seen(step))
+
+    def seen(self, step: int) -> tuple[int, ...]:
+        """Give for each tensor the bits of where it moved in a step, and of where that is known."""
         self.settle()
-        chapter = self.chapter_of(step)
+        chapter, stepped = self.chapter_of(step), self.taken[step - 1] if step else 0
         found = [0] * len(chapter.structure.tensors)
-        for (_, tensor), spans in chapter.spans.items():
-            for span in spans:
+        for (optimizer, tensor), spans in chapter.spans.items():
+            for span in spans if optimizer == stepped else ():
                 if span.first <= step <= span.last:
-                    found[tensor] |= span.seen & (FORWARD | STEP | OUTSIDE)
+                    found[tensor] |= span.seen
         return tuple(found)
 
     def chapter_of(self, step: int) -> Chapter:
@@ -225,12 +236,12 @@ class History:
         """Give each tensor that did otherwise than the flags before its steps said."""
         self.settle()
         for chapter in self.chapters:
-            yield from _surprises(chapter, self._forwards_of())
+            yield from _surprises(chapter, self._forwards_of(), self.outcomes)
 
 
 def _movements(chapter: Chapter) -> Iterator[Movement]:
     structure = chapter.structure
-    moved = [_moved(chapter.spans_of(i)) for i in range(len(structure.tensors))]
+    moved = list(map(_moved, chapter.spans_by_tensor()))
     for module in range(len(structure)):
         below = [number for i in structure.subtree(module) for number in structure.own[i]]
         parts = ([moved[i] for i in below if chapter.parts[i] == part] for part in Movement._fields)
@@ -246,7 +257,7 @@ def _moved(spans: list[Span]) -> Moved:
     return Moved(*(next((one for one in (YES, NO) if one in found), UNKNOWN) for found in seen))
 
 
-def _surprises(chapter: Chapter, forwards: Mapping[int, Sequence[int]]) -> Iterator[Surprise]:
+def _surprises(chapter: Chapter, forwards: Mapping[int, Sequence[int]], outcomes: Sequence[int]) -> Iterator[Surprise]:
     predictions = _Predictions(chapter)
     found: dict[tuple[int, str, Answer], list[int]] = {}
     for (optimizer, tensor), spans in chapter.spans.items():
@@ -256,7 +267,7 @@ def _surprises(chapter: Chapter, forwards: Mapping[int, Sequence[int]]) -> Itera
                 continue  # no forward was seen, so none could move it
             seen = span.moved(PLACES[place or "step"])
             for first, last, predicted in predictions.over(tensor, span):
-                if {seen, predicted} == {YES, NO}:
+                if {seen, predicted} == {YES, NO} and (seen is YES or _any_taken(outcomes, first, last)):
                     key = (tensor, place or "", predicted)
                     note = found.setdefault(key, [first, last, 0])
                     note[0], note[1] = min(note[0], first), max(note[1], last)
@@ -265,13 +276,19 @@ def _surprises(chapter: Chapter, forwards: Mapping[int, Sequence[int]]) -> Itera
         yield Surprise(chapter.structure.full_name(tensor), where, predicted, *numbers)
 
 
+def _any_taken(outcomes: Sequence[int], first: int, last: int) -> bool:
+    """Tell whether one of the steps was taken to its end: in others weights stay still whatever the flags say."""
+    return any(outcomes[step - 1] == TAKEN for step in range(max(first, 1), last + 1))
+
+
 class _Predictions:
     """What the flags said before each step, worked out once for each state."""
 
     def __init__(self, chapter: Chapter) -> None:
         self.chapter = chapter
         self.starts = [state.step + state.within for state in chapter.states]  # the first step that it is before
-        self.known = {id(state.snapshot): judge(state.snapshot) for state in chapter.states}
+        snapshots = {id(state.snapshot): state.snapshot for state in chapter.states}
+        self.known = {key: judge(snapshot) for key, snapshot in snapshots.items()}
 
     def over(self, tensor: int, span: Span) -> Iterator[tuple[int, int, Answer]]:
         """Give what was predicted over a span, and over which of its steps."""

@@ -45,7 +45,7 @@ class Attention:
         if self.evidence == "off":
             return ()
         if self.every is not None:
-            return domain if (step - 1) % self.every == 0 else ()
+            return domain if (step - 1) % self.every == 0 else self._always[optimizer]
         if self._whole > 0:
             self._whole -= 1
             return domain

@@ -67,8 +67,12 @@ class Blame:
         for i, parameter in enumerate(roster.parameters):
             if call := self._of.get((id(parameter), "requires_grad")):
                 found[structure.full_name(i), "requires_grad"] = call
-        self._of.clear()
+        self.forget()
         return found
+
+    def forget(self) -> None:
+        """Forget the calls so far: nothing is otherwise for them."""
+        self._of.clear()
 
     def close(self) -> None:
         """Take the patches off."""

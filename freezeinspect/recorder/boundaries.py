@@ -29,6 +29,9 @@ class Stepping(Protocol):
     def evaluated(self, optimizer: int) -> None:
         """Take note that the closure is done."""
 
+    def failed(self, optimizer: int) -> None:
+        """Take note that the closure raised."""
+
     def ends(self, optimizer: int) -> None:
         """Take note that the step is done."""
 
@@ -37,6 +40,17 @@ class Stepping(Protocol):
 
     def scaled(self, optimizer: int, found_inf: list[torch.Tensor] | None) -> None:
         """Take note that a scaler skipped the step, or may have, if one of these is not zero."""
+
+
+def hookable(optimizers: list[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
+    """Give optimizers that all take hooks. Raises ValueError."""
+    for one in optimizers:
+        if "_optimizer_step_pre_hooks" not in one.__dict__:
+            raise ValueError(
+                f"{type(one).__name__} takes no hooks, for it does not call Optimizer.__init__: "
+                "watch the optimizer that it calls"
+            )
+    return optimizers
 
 
 def hook_optimizers(stepping: Stepping, first: int = 0) -> list[RemovableHandle]:
@@ -68,7 +82,11 @@ def _after(stepping: Stepping, number: int, *_: Any) -> None:
 def _marked(stepping: Stepping, number: int, closure: Callable[[], Any]) -> Callable[[], Any]:
     def evaluate() -> Any:
         stepping.evaluates(number)
-        loss = closure()
+        try:
+            loss = closure()
+        except BaseException:
+            stepping.failed(number)
+            raise
         stepping.evaluated(number)
         return loss
 

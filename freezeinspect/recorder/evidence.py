@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from xxhash import xxh3_128_digest
 
@@ -57,6 +58,8 @@ class Values:
     def look(self, tensors: Sequence[int]) -> Look:
         """Digest these tensors as they are now."""
         digests: list[Digest] = [None] * len(tensors)
+        if torch._C._functorch.peek_interpreter_stack() is not None:  # within torch.func nothing has an address
+            return Look(tensors, digests, [])
         there: dict[torch.device, list[int]] = {}
         for place, i in enumerate(tensors):
             digest = self._digests[i]
@@ -71,6 +74,8 @@ class Values:
         """Choose how to digest a tensor; None for one on a device, or without values."""
         if torch.nn.parameter.is_lazy(tensor) or tensor.is_meta:
             return None
+        if _is_traced(tensor):
+            return lambda _: None
         if is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
             return self._of_parts
         return None if tensor.device.type != "cpu" else self._of_memory
@@ -92,6 +97,11 @@ class Values:
         """Digest what a tensor is made of; None where a part is on a device, or nobody knows the parts."""
         parts = [_digest_of_part(part) for part in _parts(self.tensors[i])]
         return None if None in parts else xxh3_128_digest(b"".join(filter(None, parts)))
+
+
+def _is_traced(tensor: torch.Tensor) -> bool:
+    """Tell whether it stands for values within torch.func, or without any."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor) or isinstance(tensor, FakeTensor)
 
 
 def _row(tensor: torch.Tensor) -> _Row:

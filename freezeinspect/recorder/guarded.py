@@ -31,7 +31,7 @@ class Guarded(Watch):
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, options: Options, failed: Callable[[Exception], None]
     ) -> None:
-        self._failed = failed
+        self._say = failed
         self._is_sound = True
         others = getrefcount(model), getrefcount(optimizer)
         self.model = model
@@ -48,7 +48,7 @@ class Guarded(Watch):
             yield
         except Exception as error:
             self._is_sound = False
-            self._failed(error)
+            self._say(error)
 
     def holds(self, optimizer: torch.optim.Optimizer) -> bool:
         """Tell whether each parameter that an optimizer steps is the model's."""
@@ -73,6 +73,12 @@ class Guarded(Watch):
         if self._is_sound:
             with self._guard():
                 super().evaluates(optimizer)
+
+    def failed(self, optimizer: int) -> None:
+        """Take note that the closure raised, and with it the step."""
+        if self._is_sound:
+            with self._guard():
+                super().failed(optimizer)
 
     def evaluated(self, optimizer: int) -> None:
         """Take note that the closure is done."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from freezeinspect.recorder.attention import Attention
 from freezeinspect.recorder.evidence import Digest, Look, Values
 from freezeinspect.state import Structure
 
-BETWEEN, STEPPING, EVALUATING, ALL = range(4)  # what ran before a look: ALL is forward, backward and step
+BETWEEN, STEPPING, EVALUATING, WHOLE, TOLD = range(5)  # what ran before a look: a whole step is all of it at once
 LATE = 16  # steps whose digests may be on their way; of more, nothing is looked at until some are there
 
 
@@ -40,24 +40,32 @@ class Ledger:
         self._attention, self._optimizers = attention, optimizers
         self.tensors: list[torch.Tensor] = []
         self._last: list[Digest] = []
-        self._stale: list[bool] = []  # whether it was not looked at in the last step that may have moved it
+        self._structure: Structure | None = None
+        self._before: list[dict[int, int]] = []  # by optimizer and tensor, what its last look saw
         self._waiting: deque[Seen] = deque()
+        self._steps = 0
+        self._stepped: list[int] = []  # by optimizer, its last step
+        self._looked: list[int] = []  # by tensor, the last step that was looked at
 
     def enrol(self, structure: Structure, tensors: list[torch.Tensor]) -> None:
         """Take the tensors of a structure; those that were there before keep what is known of them."""
-        known = dict(zip(map(id, self.tensors), zip(self._last, self._stale, strict=True), strict=True))
+        known = dict(zip(map(id, self.tensors), zip(self._last, self._looked, strict=True), strict=True))
         self.tensors, self._values = tensors, Values(tensors)
-        self._last = [known.get(id(tensor), (None, False))[0] for tensor in tensors]
-        self._stale = [known.get(id(tensor), (None, False))[1] for tensor in tensors]
-        self._before: list[dict[int, int]] = [{} for _ in range(max(len(self._optimizers), 1))]
+        self._last = [known.get(id(tensor), (None, 0))[0] for tensor in tensors]
+        self._looked = [known.get(id(tensor), (None, 0))[1] for tensor in tensors]
+        if structure is not self._structure:
+            self._structure, self._before = structure, []
+        count = max(len(self._optimizers), 1)  # one may have joined
+        self._before += [{} for _ in range(count - len(self._before))]
+        self._stepped += [0] * (count - len(self._stepped))
         parts = [part_of(structure, i) for i in range(len(tensors))]
         self._is_weight = [part == "weights" for part in parts]
-        place = {id(tensor): i for i, tensor in enumerate(tensors)}
-        members = [
-            {place[id(p)] for group in one.param_groups for p in group["params"] if id(p) in place}
-            for one in self._optimizers
-        ]
+        members = [_members(one, tensors) for one in self._optimizers]
         self._attention.enrol(list(map(_size, tensors)), [part == "stats" for part in parts], members)
+        self._steppers: list[list[int]] = [[] for _ in tensors]  # by tensor, in whose steps it is looked at
+        for optimizer, domain in enumerate(self._attention.domains):
+            for i in domain:
+                self._steppers[i].append(optimizer)
 
     def start(self) -> None:
         """Look at everything before the first step."""
@@ -82,13 +90,23 @@ class Ledger:
         while self._waiting and (wait or all(mark.look.is_ready for mark in self._waiting[0].marks)):
             one = self._waiting.popleft()
             seen = self._moved(one)
-            self._grow_stale(self._attention.domains[one.optimizer], seen)
-            if not seen:
-                continue
-            before = self._before[one.optimizer]
-            changed = {i: bits for i, bits in seen.items() if before.get(i) != bits}
-            before |= changed
-            yield one.step, Looks(self._attention.ranges(list(seen)), changed)
+            self._count(one.optimizer, seen)
+            if seen:
+                before = self._before[one.optimizer]
+                changed = {i: bits for i, bits in seen.items() if before.get(i) != bits}
+                before |= changed
+                yield one.step, Looks(self._attention.ranges(list(seen)), changed)
+
+    def _count(self, optimizer: int, seen: Iterable[int]) -> None:
+        """Count a step, and note who was looked at in it."""
+        self._steps += 1
+        self._stepped[optimizer] = self._steps
+        for i in seen:
+            self._looked[i] = self._steps
+
+    def _is_stale(self, i: int) -> bool:
+        """Tell whether a step that may have moved a tensor went by without a look at it."""
+        return any(self._stepped[optimizer] > self._looked[i] for optimizer in self._steppers[i])
 
     def at_the_end(self, ran_forward: bool) -> dict[int, int]:
         """Look at everything once more, and give the bits of what moved since the last step."""
@@ -101,33 +119,46 @@ class Ledger:
         """Compare each look with the one before it: bits of where each tensor moved, and of where that is known."""
         looks = [(mark.ran, mark.look.digests()) for mark in seen.marks]
         found = {}
-        for i in looks[0][1]:
+        for i in sorted(set().union(*(digests for _, digests in looks))):
             usual = OUTSIDE if self._is_weight[i] or not seen.ran_forward else FORWARD
-            found[i] = self._bits(i, looks, usual)
-            self._stale[i] = False
+            found[i] = self._sure(i, self._bits(i, looks, usual))
         return found
+
+    def _sure(self, i: int, bits: int) -> int:
+        """Leave open whether a weight that steps move stayed outside them, where not every step is looked at.
+
+        Else looks that can tell and looks that cannot would take turns, and each would be another Span.
+        """
+        if self._is_weight[i] and self._attention.every is None and bits & STEP and not bits & OUTSIDE:
+            return bits & ~((FORWARD | OUTSIDE) << KNOWN)
+        return bits
 
     def _bits(self, i: int, looks: list[tuple[int, dict[int, Digest]]], usual: int) -> int:
         """Say of one tensor where it moved; `usual` is where it does when no optimizer steps."""
-        before, bits, stale = self._last[i], 0, self._stale[i]
+        before, bits, stale = self._last[i], 0, self._is_stale(i)
         for ran, digests in looks:
+            if i not in digests:
+                continue
             now = digests[i]
-            place, known = (STEP, STEP) if ran == STEPPING else (usual, FORWARD | OUTSIDE)
-            if ran == ALL:
-                place, known = (STEP if self._is_weight[i] else FORWARD), STEP | FORWARD
+            if ran == TOLD:
+                before = now
+                continue
+            is_step = ran == STEPPING or (ran == WHOLE and self._is_weight[i])
+            place, known = (STEP, STEP) if is_step else (usual, FORWARD | OUTSIDE)
             if before is not None and now is not None:
                 if before == now:
-                    bits |= known << KNOWN
+                    bits |= (known | (STEP if ran == WHOLE else 0)) << KNOWN
                 elif ran != BETWEEN or not stale:
                     bits |= place | known << KNOWN
             before = now
         self._last[i] = before
         return bits
 
-    def _grow_stale(self, domain: Sequence[int], seen: dict[int, int]) -> None:
-        if len(seen) < len(domain):
-            for i in domain:
-                self._stale[i] |= i not in seen
+
+def _members(optimizer: torch.optim.Optimizer, tensors: Sequence[torch.Tensor]) -> set[int]:
+    """Give the tensors that an optimizer has in its groups; a tied one is there under each of its names."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return {i for i, tensor in enumerate(tensors) if id(tensor) in held}
 
 
 def _size(tensor: torch.Tensor) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from freezeinspect.readers import live
 from freezeinspect.readers.flags import FLAGS
@@ -49,7 +50,8 @@ class Roster:
         self.buffers = [one for kept in entries[2] for one in kept.values() if one is not None]
         tensors = self.parameters + self.buffers
         self.tensors = self.tensors if _same(tensors, self.tensors) else tensors
-        self._dtypes = list(map(_dtype, self.parameters))  # .half() changes them in place
+        self._firm = [one for one in self.parameters if not is_lazy(one)]
+        self._shapes = self._forms()
         self._sizes = list(map(len, self._states))
         self._flagged = [(state, flag) for state in self._states for flag in FLAGS if flag in state]
         self._raw, self._stepping = self._flags(), self._stepped()
@@ -62,6 +64,10 @@ class Roster:
     def _entries(self) -> list[Any]:
         return list(chain.from_iterable(map(dict.values, self._full)))
 
+    def _forms(self) -> list[Any]:
+        """Give what may be another in the same parameter: `.half()` and `.data =` change it in place."""
+        return [*map(_dtype, self._firm), *map(torch.Tensor.numel, self._firm)]
+
     def _is_current(self) -> bool:
         """Tell whether every module still holds what it held, under the same names, in the same dicts."""
         if not self._is_plain or any(self._empty):
@@ -71,7 +77,7 @@ class Roster:
             all(map(is_, dicts, self._dicts))
             and list(chain.from_iterable(self._full)) == self._names
             and _same(self._entries(), self._held)
-            and list(map(_dtype, self.parameters)) == self._dtypes
+            and self._forms() == self._shapes
         )
 
     def _has_new_flags(self) -> bool:
@@ -88,7 +94,7 @@ class Roster:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 lr = group.get("lr")
-                found += [lr == 0 if type(lr) in (float, int) else lr, group.get("weight_decay"), *group["params"]]
+                found += [_is_zero(lr), group.get("weight_decay"), *group["params"]]
         return found
 
     def look(self, at_start: bool) -> bool:
@@ -97,7 +103,7 @@ class Roster:
         The snapshot is the old one unless something differs from it.
         """
         if self._has_new_flags() or (at_start and not self._is_current()) or not self._is_plain:
-            return self._reread()
+            return self.reread()
         raw, stepping = self._flags(), self._stepped() if at_start else self._stepping
         if _same(raw, self._raw) and _same(stepping, self._stepping):
             return False
@@ -114,14 +120,22 @@ class Roster:
         """Keep the old snapshot where the new one says the same."""
         return self.snapshot if snapshot == self.snapshot else snapshot
 
-    def _reread(self) -> bool:
+    def reread(self) -> bool:
+        """Read everything again, what no boundary looks at too. Tell whether the structure is another."""
         before = self.snapshot
         snapshot = live.read(self.model, self.optimizers, before.structure)
         if snapshot.structure is before.structure and not self._is_plain:
             self.snapshot = self._shared(snapshot)
             return False
-        self._enrol(snapshot)
+        self._enrol(self._shared(snapshot))
         return snapshot.structure is not before.structure
+
+
+def _is_zero(lr: Any) -> Any:
+    """Tell it of a number, and of a tensor that can be read without waiting."""
+    if isinstance(lr, torch.Tensor) and lr.device.type == "cpu" and lr.numel() == 1:
+        lr = lr.item()
+    return lr == 0 if type(lr) in (float, int) else lr
 
 
 def _same(now: list[Any], before: list[Any]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import nn
@@ -16,9 +17,9 @@ from freezeinspect.history import FAILED, SKIPPED, TAKEN, History, Looks
 from freezeinspect.readers import live
 from freezeinspect.recorder.attention import Attention, ranges
 from freezeinspect.recorder.blame import Blame
-from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers
+from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers, hookable
 from freezeinspect.recorder.device import Readback
-from freezeinspect.recorder.ledger import ALL, BETWEEN, EVALUATING, STEPPING, Ledger, Mark, Seen
+from freezeinspect.recorder.ledger import BETWEEN, EVALUATING, STEPPING, TOLD, WHOLE, Ledger, Mark, Seen
 from freezeinspect.recorder.log import Log
 from freezeinspect.recorder.roster import Roster
 from freezeinspect.report.run import Run
@@ -57,10 +58,11 @@ class Watch:
         self.is_open = True
         self._records: list[Any] = [self.history] if log is None else [self.history, log]
         self._attention = attention
-        self._blame = Blame() if blame else None
+        self._blame: Blame | None = None
         self._roster = Roster(model, optimizers)
         self._ledger = Ledger(attention, optimizers)
         self._begun: list[_Begun] = []
+        self._modes: set[Any] = set()  # that were seen so far, with who requires a gradient
         self._unsure: deque[tuple[int, list[Readback]]] = deque()  # steps that a scaler may have skipped
         self._counts = [0] * max(len(optimizers), 1)
         self._forwards = self._outer = self._inner = 0
@@ -70,14 +72,16 @@ class Watch:
         if not at_step:
             self._ledger.start()
         self._ended = perf_counter()
+        self._blame = Blame() if blame else None
         self._handles = hook_optimizers(self)
         if optimizers:
             self._handles += hook_forwards([model], self._forward)
             if unwrapped(model) is not model:
                 self._handles += hook_forwards([unwrapped(model)], self._inner_forward)
         else:
-            self._handles += hook_forwards([unwrapped(model)], self._forward_begins, self._forward_ends)
+            self._handles += hook_forwards([model], self._forward_begins, self._forward_ends)
         SCALERS.add(self)
+        _OPEN.add(self)
 
     # what the boundaries tell
 
@@ -91,10 +95,17 @@ class Watch:
         """Take note that the step calls its closure."""
         self._mark(optimizer, STEPPING)
 
+    def failed(self, optimizer: int) -> None:
+        """Take note that the closure raised, and with it the step."""
+        if not self._by_hand:
+            self._mark(optimizer, EVALUATING)
+            self._end(optimizer, FAILED)
+
     def evaluated(self, optimizer: int) -> None:
         """Take note that the closure is done: gradients are there now."""
-        self._note(self._roster.look(at_start=True), within=False)
-        self._mark(optimizer, EVALUATING)
+        if any(one.optimizer == optimizer for one in self._begun):
+            self._note(self._roster.look(at_start=True), within=False)
+            self._mark(optimizer, EVALUATING)
 
     def ends(self, optimizer: int) -> None:
         """Take note that the step is done."""
@@ -117,6 +128,7 @@ class Watch:
     def scaled(self, optimizer: int, found_inf: list[torch.Tensor] | None) -> None:
         """Take note that a scaler skipped the step, or may have, if one of these is not zero."""
         if found_inf is None:
+            self._abandon(optimizer)
             self._begin(optimizer)
             self._mark(optimizer, STEPPING)
             self._end(optimizer, SKIPPED)
@@ -127,6 +139,9 @@ class Watch:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Mark a step that no hook sees, such as the replay of a CUDA graph: its forward, its backward and its step."""
+        if not self.is_open:
+            raise RuntimeError("the watch is closed: it takes no more steps")
+        self._abandon(0)
         self._begin(0)
         self._by_hand = True
         outcome = FAILED
@@ -136,7 +151,7 @@ class Watch:
         finally:
             self._by_hand = False
             self._forwards += 1
-            self._mark(0, ALL)
+            self._mark(0, WHOLE)
             self._end(0, outcome)
 
     def _forward(self) -> None:
@@ -163,14 +178,29 @@ class Watch:
 
     def _abandon(self, optimizer: int) -> None:
         """Close a step that raised, so that it never ended."""
-        if any(one.optimizer == optimizer for one in self._begun):
-            self._end(optimizer, FAILED)
+        for one in self._begun:
+            if one.optimizer == optimizer:
+                if one.marks and one.marks[0].ran == TOLD:  # what was seen since is newer
+                    one.marks.clear()
+                self._end(optimizer, FAILED)
+                return
 
     def _begin(self, optimizer: int) -> None:
         self._note(self._roster.look(at_start=True), within=False)
         number = self._counts[optimizer] + 1
         plan = () if self._ledger.is_late else self._attention.plan(optimizer, number)
-        self._begun.append(_Begun(optimizer, plan, [Mark(BETWEEN, self._ledger.look(plan))]))
+        marks = self._taken_over()
+        marks.append(Mark(STEPPING if self._begun else BETWEEN, self._ledger.look(plan)))
+        self._begun.append(_Begun(optimizer, plan, marks))
+
+    def _taken_over(self) -> list[Mark]:
+        """Take the looks of a step that calls this one, which ends before it and so tells first what they saw."""
+        found = []
+        for one in self._begun:
+            if one.marks and one.marks[0].ran == BETWEEN:
+                found += one.marks
+                one.marks[0] = one.marks[0]._replace(ran=TOLD)
+        return found
 
     def _mark(self, optimizer: int, ran: int) -> None:
         """Look once more within a step."""
@@ -203,25 +233,32 @@ class Watch:
     def _note(self, is_other: bool, within: bool) -> None:
         """Note the structure, and the state, where they are others than the last."""
         if is_other or self._roster.tensors is not self._ledger.tensors:
-            self._restructure()
+            self._restructure(is_other)
         elif self._roster.snapshot is not self._noted:
             self._flag(within)
+        elif self._blame:
+            self._blame.forget()
 
-    def _restructure(self) -> None:
+    def _restructure(self, is_other: bool = True) -> None:
+        """Begin again with other tensors; what was seen of steps that are under way was of the old ones."""
         self._settle(wait=True)
+        self._begun = [_Begun(one.optimizer, (), [Mark(BETWEEN, self._ledger.look(()))]) for one in self._begun]
         structure = self._roster.snapshot.structure
         self._ledger.enrol(structure, self._roster.tensors)
-        for record in self._records:
+        for record in self._records if is_other else ():
             record.restructured(structure)
-        self._flag(within=False)
+        if is_other or self._roster.snapshot is not self._noted:
+            self._flag(within=False)
 
     def _flag(self, within: bool) -> None:
-        before, now = self._noted, self._roster.snapshot
+        now = self._roster.snapshot
+        mode = (now.structure.digest, now.training, now.requires_grad)
         calls = self._blame.calls(self._roster) if self._blame else {}
         for record in self._records:
             record.flagged(now, within, calls)
         self._noted = now
-        if before is None or (before.training, before.requires_grad) != (now.training, now.requires_grad):
+        if mode not in self._modes:  # a GAN, say, goes to and fro in each step
+            self._modes.add(mode)
             self._attention.flipped()
 
     def _settle(self, wait: bool = False) -> None:
@@ -243,21 +280,27 @@ class Watch:
             return
         self.detach()
         for one in list(self._begun):
+            self._mark(one.optimizer, WHOLE)
             self._end(one.optimizer, FAILED)
-        self._note(self._roster.look(at_start=True), within=False)
+        self._note(self._roster.reread(), within=False)
         self._settle(wait=True)
         moved = self._ledger.at_the_end(self._forwards > 0)
         for record in self._records:
             if moved:  # since the last step, so it is told as of that
                 record.looked(len(self.history.taken), Looks(ranges(sorted(moved)), moved))
             record.close()
+        del self._roster, self._ledger  # or they would keep the model
+        self.optimizers = []
 
     def detach(self) -> None:
-        """Take every hook off, and look no more."""
+        """Take every hook off, and be told of nothing more."""
+        if not self.is_open:
+            return
         self.is_open = False
         for handle in self._handles:
             handle.remove()
         SCALERS.remove(self)
+        _OPEN.remove(self)
         if self._blame:
             self._blame.close()
 
@@ -277,7 +320,7 @@ class Watch:
     def report(self) -> Report:
         """Give the state of the model now, with what was seen to move."""
         if self.is_open:
-            self._note(self._roster.look(at_start=True), within=False)
+            self._note(self._roster.reread(), within=False)
         return self.run.report()
 
     def changes(self) -> pd.DataFrame:
@@ -300,6 +343,19 @@ class Watch:
         return str(self.run)
 
     __repr__ = __str__
+
+
+_OPEN: WeakSet[Watch] = WeakSet()
+
+
+def _leave_to_the_parent() -> None:
+    """Watch nothing in a forked child: the run is its parent's, and so is the log."""
+    for one in list(_OPEN):
+        one.detach()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 def watch(
@@ -325,5 +381,5 @@ def watch(
         raise ValueError(f"evidence={evidence!r}: expected 'auto' or 'off'; every=1 looks at every step")
     if every is not None and (type(every) is not int or every < 1):
         raise ValueError(f"every={every!r}: expected a number of steps, 1 or more")
-    optimizers = live.opened(optimizer)
+    optimizers = hookable(live.opened(optimizer))
     return Watch(model, optimizers, Attention(evidence, every), None if log is None else Log(log), blame)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import accumulate, product
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from freezeinspect.history import KNOWN, OUTCOMES, PLACES, Chapter, History
+from freezeinspect.history import FORWARD, KNOWN, OUTCOMES, OUTSIDE, PLACES, STEP, Chapter, History
 from freezeinspect.report.model import Report
 from freezeinspect.state import Flip, Source
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "freezeinspect-run/1"
+_COUNTED = ("weights_moved", "weights_known", "stats_moved", "stats_known", "moved_outside")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,8 @@ class Run:
     def steps(self) -> pd.DataFrame:
         """Give a frame with one row a step: by which optimizer, what came of it, forwards, and tensors that moved.
 
-        A count is of the tensors that a look saw move, or that lie between two looks which both did.
+        A count is of the tensors that a look saw move, or that lie between two looks which both did; the known ones
+        are those of which that much can be told.
         """
         import pandas as pd
 
@@ -56,22 +60,20 @@ class Run:
         return pd.DataFrame({**columns, **self._counts()}, index=pd.RangeIndex(1, len(history.taken) + 1, name="step"))
 
     def _counts(self) -> dict[str, list[int]]:
-        """Count by part and place, step by step, from where each span begins and ends."""
+        """Count by part and place, step by step, from where each span of the step's optimizer begins and ends."""
         self.history.settle()
-        names = {("weights", "step"): "weights_moved", ("stats", "forward"): "stats_moved"}
-        names |= dict.fromkeys(product(("weights", "stats", "buffers"), ("outside",)), "moved_outside")
-        edges = {name: [0] * (len(self) + 2) for name in names.values()}
+        edges: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0] * (len(self) + 2))
         for chapter in self.history.chapters:
-            for (_, tensor), spans in chapter.spans.items():
+            for (optimizer, tensor), spans in chapter.spans.items():
                 for span in spans:
-                    for place, bit in PLACES.items():
-                        name = names.get(
-                            (chapter.parts[tensor], place), "moved_outside" if place == "outside" else None
-                        )
-                        if name and span.seen & bit and span.first:
-                            edges[name][span.first] += 1
-                            edges[name][span.last + 1] -= 1
-        return {name: list(accumulate(steps))[1 : len(self) + 1] for name, steps in edges.items()}
+                    for name in _counted(chapter.parts[tensor], span.seen) if span.first else ():
+                        edges[optimizer, name][span.first] += 1
+                        edges[optimizer, name][span.last + 1] -= 1
+        sums = {key: list(accumulate(steps)) for key, steps in edges.items()}
+        return {
+            name: [sums[one, name][n] if (one, name) in sums else 0 for n, one in enumerate(self.history.taken, 1)]
+            for name in _COUNTED
+        }
 
     def table(self, step: int) -> str:
         """Lay one step out: the flags before → after, and what moved in it. Raises IndexError for none such."""
@@ -84,11 +86,12 @@ class Run:
         return side_by_side(before.snapshot, after.snapshot, self._moved_in(step))
 
     def _moved_in(self, step: int) -> list[frozenset[str]]:
-        """Say of each module which of its own parts moved in a step, and where."""
-        chapter, bits = self.history.chapter_of(step), self.history.moved(step)
+        """Say of each module which of its own parts moved in a step, and where; of those nobody looked at, ask."""
+        chapter, bits = self.history.chapter_of(step), self.history.seen(step)
         found: list[set[str]] = [set() for _ in chapter.structure.paths]
         for tensor, part, seen in zip(chapter.structure.tensors, chapter.parts, bits, strict=True):
-            found[tensor.owner] |= {f"{part} in {place}" for place, bit in PLACES.items() if seen & bit}
+            told = {f"{part} in {place}" for place, bit in PLACES.items() if seen & bit}
+            found[tensor.owner] |= told if seen >> KNOWN else {f"{part}?"}
         return [frozenset(one) for one in found]
 
     def to_json(self) -> str:
@@ -128,18 +131,26 @@ class Run:
     __repr__ = __str__
 
 
+def _counted(part: str, seen: int) -> Iterator[str]:
+    """Give the columns of `steps` that a tensor counts in, by what was seen of it."""
+    if place := {"weights": STEP, "stats": FORWARD}.get(part):
+        if seen & place:
+            yield f"{part}_moved"
+        if seen & (place | place << KNOWN):
+            yield f"{part}_known"
+    if seen & OUTSIDE:
+        yield "moved_outside"
+
+
 def _told(chapter: Chapter) -> dict[str, Any]:
-    tensors = range(len(chapter.structure.tensors))
+    names = map(chapter.structure.full_name, range(len(chapter.structure.tensors)))
     return {
         "first": chapter.first,
         "structure": chapter.structure.digest,
         "flips": [_in_words(flip)._asdict() for flip in chapter.flips()],
         "tensors": {
-            chapter.structure.full_name(i): [
-                {"first": one.first, "last": one.last, "looks": one.looks, **_places(one.seen)}
-                for one in chapter.spans_of(i)
-            ]
-            for i in tensors
+            name: [{"first": one.first, "last": one.last, "looks": one.looks, **_places(one.seen)} for one in spans]
+            for name, spans in zip(names, chapter.spans_by_tensor(), strict=True)
         },
     }
 

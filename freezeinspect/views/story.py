@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from freezeinspect.history import FAILED, FORWARD, KNOWN, OUTSIDE, SKIPPED, Chapter, History, Span
 from freezeinspect.state import NO, YES, Flip, Surprise
@@ -17,7 +17,7 @@ def story(history: History) -> list[str]:
     """Give the lines; `history` is settled."""
     told = [*_steps(history), *_evidence(history)]
     for chapter in history.chapters:
-        told += [*_leaks(chapter), *_outside(chapter)]
+        told += [*_leaks(chapter), *_outside(chapter, len(history.taken))]
     told += _surprises(list(history.surprises()))
     return told + _flips([flip for chapter in history.chapters for flip in chapter.flips()])
 
@@ -37,35 +37,43 @@ def _steps(history: History) -> Iterator[str]:
 
 
 def _evidence(history: History) -> Iterator[str]:
-    chapter, steps = history.last, len(history.taken) - history.last.first + 1
-    looks: Counter[int] = Counter()
-    for (_, tensor), spans in chapter.spans.items():
-        if chapter.parts[tensor] == "weights":
-            looks[tensor] += sum(span.looks for span in spans)
+    chapter = history.last
+    taken = Counter(history.taken[chapter.first - 1 :])
+    looks = [
+        (min(sum(span.looks for span in spans), taken[optimizer]), taken[optimizer])
+        for (optimizer, tensor), spans in chapter.spans.items()
+        if chapter.parts[tensor] == "weights"
+    ]
     if not chapter.spans:
         yield "No values were looked at: what moved is not known."
-    elif looks and min(looks.values()) < steps:
-        yield f"Each weight was looked at in {min(looks.values())} to {max(looks.values())} of {steps} steps."
+    elif any(looked < steps for looked, steps in looks):
+        looked, steps = zip(*looks, strict=True)
+        yield f"Each weight was looked at in {_range(looked)} of {_range(steps)} steps."
+
+
+def _range(numbers: Collection[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _leaks(chapter: Chapter) -> Iterator[str]:
     """Tell of layers whose running statistics moved while their weights were frozen."""
     structure, found = chapter.structure, defaultdict(list)
+    spans = chapter.spans_by_tensor()
     for module in range(len(structure)):
         parts = defaultdict(list)
         for i in structure.own[module]:
             parts[chapter.parts[i]].append(i)
-        spans = [span for i in parts["stats"] for span in chapter.spans_of(i)]
+        mine = [span for i in parts["stats"] for span in spans[i]]
         frozen = all(state.snapshot.requires_grad[i] is NO for state in chapter.states for i in parts["weights"])
-        if frozen and parts["weights"] and any(span.seen & FORWARD for span in spans):
-            often = _often(spans)
+        if frozen and parts["weights"] and any(span.seen & FORWARD for span in mine):
+            often = _often(mine)
             kind = (structure.types[module] or "normalisation").rpartition(".")[2].rstrip("123d")
-            found[_top(chapter, module), kind, often].append(module)
-    for (top, kind, often), modules in found.items():
-        layers = f"{len(modules)} {kind} layers" if len(modules) > 1 else f"{kind} layer {_path(chapter, modules[0])}"
-        of = f" of {top}" if top and len(modules) > 1 else ""
-        their, was = ("their", "were") if len(modules) > 1 else ("its", "were")
-        yield f"{layers}{of} moved {their} running statistics in {often} while {their} weights {was} frozen."
+            found[kind, often].append(module)
+    for (kind, often), modules in found.items():
+        their = "their" if len(modules) > 1 else "its"
+        layers = _layers(chapter, kind, modules)
+        yield f"{layers} moved {their} running statistics in {often} while {their} weights were frozen."
 
 
 def _often(spans: list[Span]) -> str:
@@ -76,28 +84,41 @@ def _often(spans: list[Span]) -> str:
     return f"steps {first} to {last}" if last > first else f"step {first}" if first else "some steps"
 
 
-def _outside(chapter: Chapter) -> Iterator[str]:
+def _layers(chapter: Chapter, kind: str, modules: list[int]) -> str:
+    """Name layers by what they are all in, or some of them one by one."""
+    paths = [_path(chapter, module) for module in modules]
+    if len(modules) == 1:
+        return f"{kind} layer {paths[0]}"
+    tops = {_top(chapter, module) for module in modules}
+    named = f"({', '.join(paths[:_NAMED])}{', …' if len(paths) > _NAMED else ''})"
+    return f"{len(modules):,} {kind} layers {f'of {tops.pop()}' if len(tops) == 1 and '' not in tops else named}"
+
+
+def _outside(chapter: Chapter, steps: int) -> Iterator[str]:
     names = [
         chapter.structure.full_name(i)
-        for i, part in enumerate(chapter.parts)
-        if part != "buffers" and any(span.seen & OUTSIDE for span in chapter.spans_of(i))
+        for i, spans in enumerate(chapter.spans_by_tensor())
+        if chapter.parts[i] != "buffers" and any(span.seen & OUTSIDE for span in spans)
     ]
     if names:
-        yield f"{_listed(names, 'tensor')} moved outside forward and step: loaded, or written to."
+        where = "outside forward and step: loaded, or written to" if steps else "though no step was seen"
+        yield f"{_listed(names, 'tensor')} moved {where}."
 
 
 def _surprises(found: list[Surprise]) -> Iterator[str]:
     for place, predicted, said in (
-        ("step", YES, "stayed still in step {} though their flags let them move"),
-        ("step", NO, "moved in step {} though their flags held them"),
-        ("forward", YES, "stayed still in the forward of step {} though their flags let them move"),
-        ("forward", NO, "moved in the forward of step {} though their flags held them"),
+        ("step", YES, "stayed still in {} though {} flags let {} move"),
+        ("step", NO, "moved in {} though {} flags held {}"),
+        ("forward", YES, "stayed still in the forward of {} though {} flags let {} move"),
+        ("forward", NO, "moved in the forward of {} though {} flags held {}"),
     ):
         some = [one for one in found if (one.place, one.predicted) == (place, predicted)]
         if some:
             first, last = min(one.first for one in some), max(one.last for one in some)
-            steps = f"{first}" if first == last else f"{first} to {last}"
-            yield f"{_listed([one.name for one in some], 'tensor')} {said.format(steps)}."
+            steps = f"step {first}" if first == last else f"steps {first} to {last}"
+            names = list(dict.fromkeys(one.name for one in some))
+            whose = ("its", "it") if len(names) == 1 else ("their", "them")
+            yield f"{_listed(names, 'tensor')} {said.format(steps, *whose)}."
 
 
 def _flips(flips: list[Flip]) -> list[str]:

@@ -83,10 +83,11 @@ def _tells(spans: Sequence[Span]) -> tuple[int, int]:
 def _stretches(states: Sequence[State], flag: str, last: int) -> list[Stretches]:
     """Give for each entry of a flag's column over which steps it ended as what."""
     ends: dict[int, tuple[Answer, ...]] = {}
+    last_column = None
     for state in states:
         column = getattr(state.snapshot, flag)
-        if not ends or column is not ends[max(ends)]:
-            ends[state.step] = column
+        if column != last_column:
+            ends[state.step] = last_column = column
     starts = sorted(ends)
     words = _WORDS[flag]
     found: list[list[Stretch]] = [[] for _ in ends[starts[0]]]
@@ -152,12 +153,19 @@ def side_by_side(before: Snapshot, after: Snapshot, moved: Sequence[frozenset[st
     flags = [list(_pairs(before, after, i)) for i in range(len(after.structure))]
     facts = [(tuple(flags[i]), moved[i]) for i in range(len(after.structure))]
     cells = [
-        [_label(line), *flags[line.modules[0]], ", ".join(sorted(moved[line.modules[0]])) or "–"]
+        [_label(line), *flags[line.modules[0]], _moves(moved[line.modules[0]])]
         for line in folded(after.structure, facts)
     ]
     columns = [n for n in range(len(_SIDES)) if any(row[n + 1] != "–" for row in cells)]
     headers = ["module", *(_SIDES[n] for n in columns), "moved"]
     return table(headers, [[row[0], *(row[n + 1] for n in columns), row[-1]] for row in cells])
+
+
+def _moves(found: frozenset[str]) -> str:
+    """Say what moved; one question will do where nobody looked."""
+    if found and all(one.endswith("?") for one in found):
+        return "?"
+    return ", ".join(sorted(found)) or "–"
 
 
 _SIDES = ("mode", "trainable", "bn_freeze", "requires_grad")

@@ -306,10 +306,10 @@ def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
     before, reading = [room.unpickle for room in rooms], file.unpickle
     end = time.monotonic() + seconds
 
-    def counted(pickled: bytes) -> Any:
+    def counted(pickled: bytes, *limits: Any) -> Any:
         nonlocal reached
         reached = True
-        return reading(pickled)
+        return reading(pickled, *limits)
 
     for room in rooms:
         room.unpickle = counted
