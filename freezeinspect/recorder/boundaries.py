@@ -54,17 +54,19 @@ def hookable(optimizers: list[torch.optim.Optimizer]) -> list[torch.optim.Optimi
 
 
 def hook_optimizers(stepping: Stepping, first: int = 0) -> list[RemovableHandle]:
-    """Mark both ends of each step, and of each evaluation of a closure, from one optimizer on."""
+    """Mark both ends of each step, and of each evaluation of a closure, from one optimizer on.
+
+    Of a step that is compiled too: traced, a hook would run once, so it breaks the graph there.
+    """
+    before, after = torch.compiler.disable(_before), torch.compiler.disable(_after)
     handles = []
     for number, optimizer in enumerate(stepping.optimizers[first:], first):
-        handles.append(optimizer.register_step_pre_hook(partial(_before, stepping, number)))
-        handles.append(optimizer.register_step_post_hook(partial(_after, stepping, number)))
+        handles.append(optimizer.register_step_pre_hook(partial(before, stepping, number)))
+        handles.append(optimizer.register_step_post_hook(partial(after, stepping, number)))
     return handles
 
 
 def _before(stepping: Stepping, number: int, _: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-    if torch.compiler.is_compiling():  # a hook that is traced would run in no step
-        return None
     stepping.begins(number)
     if "closure" in kwargs and callable(kwargs["closure"]):
         return args, {**kwargs, "closure": _marked(stepping, number, kwargs["closure"])}
@@ -75,8 +77,7 @@ def _before(stepping: Stepping, number: int, _: Any, args: Any, kwargs: Any) -> 
 
 
 def _after(stepping: Stepping, number: int, *_: Any) -> None:
-    if not torch.compiler.is_compiling():
-        stepping.ends(number)
+    stepping.ends(number)
 
 
 def _marked(stepping: Stepping, number: int, closure: Callable[[], Any]) -> Callable[[], Any]:

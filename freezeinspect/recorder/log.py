@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from errno import EEXIST
 from pathlib import Path
 from stat import S_ISREG
@@ -29,6 +30,7 @@ class Log:
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         _mend(self._file, self.path)
         self._process = os.getpid()
+        self._is_full = False
         self._lines: list[str] = []
         self._writer = Writer(self._lines.append, {"rank": rank, "ranks": ranks, "torch": str(torch.__version__)})
 
@@ -36,8 +38,12 @@ class Log:
         """Write the lines so far, at once: from here on the system keeps them, whatever becomes of the process."""
         text = "".join(self._lines).encode()
         self._lines.clear()
-        while text and os.getpid() == self._process:
-            text = text[os.write(self._file, text) :]
+        try:
+            while text and os.getpid() == self._process and not self._is_full:
+                text = text[os.write(self._file, text) :]
+        except OSError as error:  # of a full disk, say: training goes on without its log
+            self._is_full = True
+            warnings.warn(f"the log {self.path} ends here: {error.strerror}", stacklevel=2)
 
     def restructured(self, structure: Structure) -> None:
         """Write a structure."""

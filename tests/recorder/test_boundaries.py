@@ -186,7 +186,7 @@ class TestWithinTorchFunc:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_whole_step_that_is_compiled_is_not_seen_and_nothing_is_said_to_be_loaded() -> None:
+def test_a_whole_step_that_is_compiled_is_seen() -> None:
     torch._dynamo.reset()
     model, optimizer = pair()
 
@@ -198,5 +198,17 @@ def test_a_whole_step_that_is_compiled_is_not_seen_and_nothing_is_said_to_be_loa
 
     with fi.watch(model, optimizer, every=1) as watch:
         whole(torch.randn(8, 4))
-    assert len(watch.run) == 0
-    assert "moved though no step was seen" in watch.run.story()[1]
+        whole(torch.randn(8, 4))
+    assert watch.steps()["weights_moved"].tolist() == [5, 5]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_optimizer_s_steps_are_seen() -> None:
+    torch._dynamo.reset()
+    model, optimizer = pair()
+    step = torch.compile(optimizer.step, backend="eager")
+    with fi.watch(model, optimizer, every=1) as watch:
+        for _ in range(3):
+            model(torch.randn(8, 4)).square().mean().backward()
+            step()
+    assert watch.steps()["weights_moved"].tolist() == [5, 5, 5]

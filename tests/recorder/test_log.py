@@ -124,6 +124,14 @@ def test_the_rank_is_in_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert lines(tmp_path / "run.rank3.fi.jsonl")[0]["rank"] == 3
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_ends_the_log_and_not_the_training(tmp_path: Path) -> None:
+    (tmp_path / "run.fi.jsonl").symlink_to("/dev/full")
+    with pytest.warns(UserWarning, match=r"the log .*run\.fi\.jsonl ends here: No space left on device"):
+        watch = logged(tmp_path / "run.fi.jsonl")
+    assert len(watch.run) == 5
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
