@@ -58,7 +58,8 @@ def hook_optimizers(stepping: Stepping, first: int = 0) -> list[RemovableHandle]
 
     Of a step that is compiled too: traced, a hook would run once, so it breaks the graph there.
     """
-    before, after = torch.compiler.disable(_before), torch.compiler.disable(_after)
+    disable: Any = torch.compiler.disable
+    before, after = disable(_before), disable(_after)
     handles = []
     for number, optimizer in enumerate(stepping.optimizers[first:], first):
         handles.append(optimizer.register_step_pre_hook(partial(before, stepping, number)))
