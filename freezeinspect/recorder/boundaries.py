@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -37,6 +38,9 @@ class Stepping(Protocol):
 
     def count(self, optimizer: int) -> int:
         """Count the steps that ended."""
+
+    def detach(self) -> None:
+        """Take every hook off."""
 
     def scaled(self, optimizer: int, found_inf: list[torch.Tensor] | None) -> None:
         """Take note that a scaler skipped the step, or may have, if one of these is not zero."""
@@ -145,6 +149,16 @@ class _Scalers:
 
 
 SCALERS = _Scalers()
+
+
+def _leave_to_the_parent() -> None:
+    """Watch nothing in a forked child: the run is its parent's, and so is the log."""
+    for one in list(SCALERS.open):
+        one.detach()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 def _scaled_step(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:

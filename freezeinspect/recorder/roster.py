@@ -116,6 +116,11 @@ class Roster:
         self.snapshot = self._known[key]
         return False
 
+    def names(self) -> dict[int, str]:
+        """Name the parameters by where they lie."""
+        structure = self.snapshot.structure
+        return {parameter.data_ptr(): structure.full_name(i) for i, parameter in reversed(list(enumerate(self._firm)))}
+
     def _shared(self, snapshot: Snapshot) -> Snapshot:
         """Keep the old snapshot where the new one says the same."""
         return self.snapshot if snapshot == self.snapshot else snapshot

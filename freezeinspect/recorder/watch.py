@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakSet
 
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optim
 from freezeinspect.recorder.device import Readback
 from freezeinspect.recorder.ledger import BETWEEN, EVALUATING, STEPPING, TOLD, WHOLE, Ledger, Mark, Seen
 from freezeinspect.recorder.log import Log
+from freezeinspect.recorder.magnitudes import Magnitudes
 from freezeinspect.recorder.roster import Roster
 from freezeinspect.report.run import Run
 from freezeinspect.state import Source
@@ -51,6 +51,7 @@ class Watch:
         attention: Attention,
         log: Log | None = None,
         blame: bool = False,
+        magnitudes: bool = False,
         at_step: bool = False,  # it opens as a step begins: what the forward before that moved is not known
     ) -> None:
         self.optimizers = optimizers
@@ -59,6 +60,8 @@ class Watch:
         self._records: list[Any] = [self.history] if log is None else [self.history, log]
         self._attention = attention
         self._blame: Blame | None = None
+        self._magnitudes = Magnitudes(optimizers) if magnitudes else None
+        self._measured: pd.DataFrame | None = None
         self._roster = Roster(model, optimizers)
         self._ledger = Ledger(attention, optimizers)
         self._begun: list[_Begun] = []
@@ -81,7 +84,6 @@ class Watch:
         else:
             self._handles += hook_forwards([model], self._forward_begins, self._forward_ends)
         SCALERS.add(self)
-        _OPEN.add(self)
 
     # what the boundaries tell
 
@@ -192,6 +194,8 @@ class Watch:
         marks = self._taken_over()
         marks.append(Mark(STEPPING if self._begun else BETWEEN, self._ledger.look(plan)))
         self._begun.append(_Begun(optimizer, plan, marks))
+        if self._magnitudes:
+            self._magnitudes.begins(optimizer)
 
     def _taken_over(self) -> list[Mark]:
         """Take the looks of a step that calls this one, which ends before it and so tells first what they saw."""
@@ -214,6 +218,8 @@ class Watch:
         at = next((n for n, one in enumerate(self._begun) if one.optimizer == optimizer), None)
         if at is None:  # watched from within a step
             return
+        if self._magnitudes and outcome == TAKEN:
+            self._magnitudes.ends(optimizer)
         self._note(self._roster.look(at_start=False), within=True)
         one, ran_forward = self._begun.pop(at), self._forwards > 0 or bool(self.optimizers)
         self._step(optimizer, outcome)
@@ -289,6 +295,9 @@ class Watch:
             if moved:  # since the last step, so it is told as of that
                 record.looked(len(self.history.taken), Looks(ranges(sorted(moved)), moved))
             record.close()
+        if self._magnitudes:
+            self._measured = self._magnitudes.frame(self._roster.names())
+        self._magnitudes = None
         del self._roster, self._ledger  # or they would keep the model
         self.optimizers = []
 
@@ -300,7 +309,6 @@ class Watch:
         for handle in self._handles:
             handle.remove()
         SCALERS.remove(self)
-        _OPEN.remove(self)
         if self._blame:
             self._blame.close()
 
@@ -331,6 +339,17 @@ class Watch:
         """Give a frame with one row a step."""
         return self.run.steps()
 
+    def magnitudes(self) -> pd.DataFrame:
+        """Give a frame of how far each weight moved in a step, against its own size: last, mean and most.
+
+        Raises ValueError where the watch was not opened with `magnitudes=True`.
+        """
+        if self._magnitudes:
+            return self._magnitudes.frame(self._roster.names())
+        if self._measured is None:
+            raise ValueError("magnitudes were not measured: watch(..., magnitudes=True) does")
+        return self._measured
+
     def table(self, step: int) -> str:
         """Lay one step out: the flags before → after, and what moved in it. Raises IndexError for none such."""
         return self.run.table(step)
@@ -345,19 +364,6 @@ class Watch:
     __repr__ = __str__
 
 
-_OPEN: WeakSet[Watch] = WeakSet()
-
-
-def _leave_to_the_parent() -> None:
-    """Watch nothing in a forked child: the run is its parent's, and so is the log."""
-    for one in list(_OPEN):
-        one.detach()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)
-
-
 def watch(
     model: nn.Module,
     optimizer: Any = None,
@@ -365,6 +371,7 @@ def watch(
     evidence: str = "auto",
     every: int | None = None,
     blame: bool = False,
+    magnitudes: bool = False,
     log: str | os.PathLike[str] | None = None,
 ) -> Watch:
     """Watch a training loop, which stays as it is: who may move, who moved, and what flipped, at every step.
@@ -372,8 +379,8 @@ def watch(
     A context manager; or call `close()`. A step is one of an optimizer, one or a list; without, a forward of the model.
     `evidence` is "auto", which looks at every step at first and after each flip and then keeps within half a percent
     of the step's time, or "off"; `every=n` looks at every nth step whole. `blame` finds the call behind each flip, and
-    slows these calls down. `log` is a file for the steps, whole to the last finished one whatever ends the run. Raises
-    NotAModule, NotAnOptimizer, ValueError, OSError.
+    slows these calls down. `magnitudes` measures how far weights move, and copies them for it. `log` is a file for the
+    steps, whole to the last finished one whatever ends the run. Raises NotAModule, NotAnOptimizer, ValueError, OSError.
     """
     if not isinstance(model, nn.Module):
         raise NotAModule(model, groups=False)
@@ -382,4 +389,4 @@ def watch(
     if every is not None and (type(every) is not int or every < 1):
         raise ValueError(f"every={every!r}: expected a number of steps, 1 or more")
     optimizers = hookable(live.opened(optimizer))
-    return Watch(model, optimizers, Attention(evidence, every), None if log is None else Log(log), blame)
+    return Watch(model, optimizers, Attention(evidence, every), None if log is None else Log(log), blame, magnitudes)
