@@ -156,7 +156,7 @@ def run(log: Path | None, is_module: bool, script: str, args: tuple[str, ...], *
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead.")
 def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
-    """Show what is frozen in the FILE of a model or a checkpoint, or what a run's log tells.
+    """Show what is frozen in a FILE, or what a run's log tells.
 
     A FILE is one of torch.save (new or old format, Lightning's too), TorchScript, torch.export or safetensors, a folder
     of Hugging Face (PEFT's adapters too) or torch.distributed.checkpoint, or the log of freezeinspect run; - is
@@ -233,7 +233,7 @@ def diff(
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 def check(file: str, form: str, fail_on: str, key: str | None, **which: Any) -> None:
-    """Find what is wrong with the freeze state in a FILE, or in the log of a run.
+    """Find what is wrong in a FILE, or in a run's log.
 
     `[tool.freezeinspect]` in pyproject.toml, here or above, may have select, ignore, allow and fail-on. Exit code 1:
     there are findings of --fail-on or worse; 2: the file cannot be read, or there is no such rule.
@@ -254,7 +254,10 @@ def check(file: str, form: str, fail_on: str, key: str | None, **which: Any) -> 
 @main.command()
 @click.argument("rule", required=False)
 def explain(rule: str | None) -> None:
-    """Show the page of a RULE, by its code or name; without one, list them all."""
+    """Show the page of a RULE, or list them all.
+
+    A rule goes by its code or its name.
+    """
     from freezeinspect.report.findings import NoSuchRule, rule_of
     from freezeinspect.views.findings import catalogue, page
 
