@@ -53,7 +53,7 @@ SEVERITY = "info"
 def check(facts: Facts) -> Iterator[Hit]:
     """Find dropouts in train mode whose branch is frozen."""
     for module, p in enumerate(facts.snapshot.dropout):
-        if p and facts.snapshot.training[module] is YES and facts.is_in_frozen_branch(module):
+        if p and facts.snapshot.training[module] is YES and facts.is_wholly_frozen(facts.branches[module]):
             path = facts.structure.paths[module]
             yield Hit(
                 path,

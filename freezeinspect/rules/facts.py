@@ -72,11 +72,13 @@ class Facts:
     def is_frozen(self, module: int) -> bool:
         """Tell a module whose own parameters are frozen; one that has none is frozen with its branch."""
         own = self.required[module]
-        return self.is_in_frozen_branch(module) if own is ABSENT else own is NO
+        if own is ABSENT:
+            return self.is_wholly_frozen(self.branches[module])
+        return own is NO and module not in self._toggling
 
-    def is_in_frozen_branch(self, module: int) -> bool:
-        """Tell a module where every parameter of the nearest branch that has some is frozen."""
-        return self.verdicts.requires_grad[self.branches[module]] is NO
+    def is_wholly_frozen(self, module: int) -> bool:
+        """Tell a module where every parameter at and below it is frozen."""
+        return self.verdicts.requires_grad[module] is NO and module not in self._toggling
 
     def is_leaf(self, module: int) -> bool:
         """Tell a module without children."""
@@ -92,6 +94,14 @@ class Facts:
         """Name the parameters that a run saw both frozen and unfrozen again, as a GAN's: they are not frozen."""
         seen = {(flip.path, flip.after) for flip in self.observed.flips if flip.flag == "requires_grad"}
         return frozenset(name for name, after in seen if after is YES and (name, NO) in seen)
+
+    @cached_property
+    def _toggling(self) -> frozenset[int]:
+        """Give the modules at and above parameters that are toggled."""
+        structure = self.structure
+        names = enumerate(map(structure.full_name, range(len(structure.tensors)))) if self.toggled else ()
+        owners = {structure.tensors[i].owner for i, name in names if name in self.toggled}
+        return frozenset(above for owner in owners for above in structure.ancestors(owner))
 
     @property
     def has_flipped_gradients(self) -> bool:

@@ -59,7 +59,9 @@ def check(facts: Facts) -> Iterator[Hit]:
     if facts.snapshot.training[0] is not YES:
         return
     severity = "error" if facts.observed.steps else None
-    for module in range(len(facts.structure)):
+    for module, said in enumerate(zip(facts.snapshot.trainable, facts.snapshot.bn_freeze, strict=True)):
+        if said == (ABSENT, ABSENT):
+            continue
         for message, fix in (*_mode(facts, module), *_gradients(facts, module)):
             yield Hit(facts.structure.paths[module], message, fix, severity)
 

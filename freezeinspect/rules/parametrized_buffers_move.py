@@ -43,7 +43,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from freezeinspect.rules.facts import Facts, Hit, in_code
-from freezeinspect.state import NO, YES
+from freezeinspect.state import YES
 
 CODE = "FI110"
 SEVERITY = "warning"
@@ -54,7 +54,7 @@ def check(facts: Facts) -> Iterator[Hit]:
     """Find frozen modules with the vectors of a power iteration, in train mode."""
     for owner in facts.by_module(i for i, one in enumerate(facts.structure.tensors) if one.name.endswith("_u")):
         module = _parametrized(facts, owner) if facts.snapshot.training[owner] is YES else None
-        if module is not None and facts.verdicts.requires_grad[module] is NO:
+        if module is not None and facts.is_wholly_frozen(module):
             path = facts.structure.paths[module]
             yield Hit(
                 path,

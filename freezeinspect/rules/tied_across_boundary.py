@@ -66,7 +66,8 @@ def check(facts: Facts) -> Iterator[Hit]:
 
 
 def _across(facts: Facts, tied: list[int], required: Answer) -> Iterator[Hit]:
-    around = {i: _surrounding(facts, i, tied) for i in tied}
+    owners = sorted(facts.structure.tensors[i].owner for i in tied)
+    around = {i: _surrounding(facts, i, owners) for i in tied}
     frozen = [i for i in tied if around[i][1] is NO]
     inside = sorted(around[i][0] for i in frozen)
     training = [i for i in tied if around[i][1] in (YES, MIXED) and not _holds(facts, around[i][0], inside)]
@@ -83,10 +84,9 @@ def _across(facts: Facts, tied: list[int], required: Answer) -> Iterator[Hit]:
     )
 
 
-def _surrounding(facts: Facts, tensor: int, tied: list[int]) -> tuple[int, Answer | None]:
+def _surrounding(facts: Facts, tensor: int, owners: list[int]) -> tuple[int, Answer | None]:
     """Give the nearest module above that has parameters outside the tie, and whether those require a gradient."""
     structure, required = facts.structure, facts.snapshot.requires_grad[tensor]
-    owners = sorted(structure.tensors[i].owner for i in tied)
     for module in structure.ancestors(structure.tensors[tensor].owner):
         within = bisect_left(owners, structure.ends[module]) - bisect_left(owners, module)
         rest = facts.counts[module] - Counter({required: within})

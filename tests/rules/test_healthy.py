@@ -111,6 +111,36 @@ def test_training_all_of_a_model_is_silent(name: str) -> None:
     assert not found.at_least("warning")
 
 
+def gan() -> nn.ModuleDict:
+    critic = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 1))
+    return nn.ModuleDict({"generator": nn.Linear(4, 4), "critic": critic})
+
+
+def test_a_critic_that_is_frozen_in_turn_is_not_frozen() -> None:
+    model = gan()
+    generator, critic = (SGD(part.parameters(), 0.1) for part in model.values())
+    with fi.watch(model, [generator, critic]) as watch:
+        for _ in range(2):
+            for required, optimizer in ((True, critic), (False, generator)):
+                model["critic"].requires_grad_(required)
+                optimizer.zero_grad()
+                model["critic"](model["generator"](torch.randn(8, 4))).sum().backward()
+                optimizer.step()
+    assert not fi.check(watch)
+
+
+def test_a_part_frozen_between_epochs_with_zero_grad_is_information() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    optimizer = AdamW(model.parameters())
+    with fi.watch(model, optimizer) as watch:
+        for required in (True, False, False):
+            model[0].requires_grad_(required)
+            optimizer.zero_grad()
+            model(torch.randn(8, 4)).sum().backward()
+            optimizer.step()
+    assert [(one.code, one.path) for one in fi.check(watch)] == [("FI204", "0")]
+
+
 def test_a_thousand_modules_take_milliseconds() -> None:
     blocks = [nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout(), nn.ReLU()) for _ in range(200)]
     model = nn.Sequential(*blocks)
