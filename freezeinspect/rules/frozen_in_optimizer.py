@@ -57,5 +57,5 @@ def check(facts: Facts) -> Iterator[Hit]:
     """Find frozen parameters without a gradient in a group."""
     still = (i for i in facts.frozen_in_groups if facts.snapshot.has_grad[i] is NO)
     for module in facts.by_module(still):
-        message = f"{facts.type_of(module)}: frozen in an optimizer group, which is harmless while the gradient is None"
+        message = "frozen, but in an optimizer group: harmless while the gradient is None"
         yield Hit(facts.structure.paths[module], message, FILTERED)

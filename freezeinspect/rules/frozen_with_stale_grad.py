@@ -64,6 +64,6 @@ def check(facts: Facts) -> Iterator[Hit]:
         names = listed([facts.structure.tensors[i].name for i in tensors])
         yield Hit(
             facts.structure.paths[module],
-            f"{facts.type_of(module)}: {names} frozen with a gradient left: a step before zero_grad() moves it",
+            f"{names} frozen with a gradient left: a step before zero_grad() moves it",
             "".join(f"{name}.grad = " for name in facts.names_of(tensors)) + "None",
         )

@@ -61,7 +61,7 @@ def check(facts: Facts) -> Iterator[Hit]:
         why = _mistaken(facts, tensors, facts.is_leaf(module) and module in stepped)
         yield Hit(
             facts.structure.paths[module],
-            f"{facts.type_of(module)}: {names} in no optimizer group: gradients are computed, never stepped{why}",
+            f"{names} in no optimizer group: gradients are computed, never stepped{why}",
             f'optimizer.add_param_group({{"params": [{", ".join(facts.names_of(tensors))}]}})',
             severity=None if why else "warning",
         )

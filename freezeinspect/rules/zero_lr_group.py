@@ -58,7 +58,7 @@ def check(facts: Facts) -> Iterator[Hit]:
     still = [i for i in facts.grouped if required[i] is YES and moves[i] is NO]
     for module, tensors in facts.by_module(still).items():
         number = (facts.snapshot.groups[tensors[0]] or (0,))[0]
-        message = f"{facts.type_of(module)} is trainable, but in group {number}, whose lr is 0: no step moves it"
+        message = f"trainable, but in group {number}, whose lr is 0: no step moves it"
         yield Hit(facts.structure.paths[module], message, f'{_in_code(facts, number)}["lr"] = {_lr(facts):g}')
 
 

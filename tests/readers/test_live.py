@@ -118,9 +118,7 @@ class TestTheWholeZoo:
         assert set(snapshot.groups[:count]) == ({(0,)} if parameters else set())
         assert set(snapshot.groups[count:]) <= {()}
         assert set(snapshot.has_grad + snapshot.has_state) <= {NO, ABSENT}
-        assert snapshot.optimizers[0].groups == (
-            Group(0.5, 0.0, not parameters, max(len(parameters), 1), 0, () if parameters else ((1,),)),
-        )
+        assert snapshot.optimizers[0].groups[0][:5] == (0.5, 0.0, not parameters, max(len(parameters), 1), 0)
 
     def test_tied_weights_share_a_number(self) -> None:
         assert read(ZOO["tied"]().model).structure.tie_groups == {0: [0, 1]}
@@ -289,8 +287,7 @@ class TestOptimizers:
         optimizer = SGD([*model.parameters(), nn.Parameter(torch.zeros(1))], lr=0.1)
         model.weight = nn.Parameter(model.weight.detach().clone())
         snapshot = read(model, optimizer)
-        group = snapshot.optimizers[0].groups[0]
-        assert (group.orphans, group.orphan_shapes, snapshot.groups) == (2, ((2, 2), (1,)), ((), (0,)))
+        assert (snapshot.optimizers[0].groups[0][2:], snapshot.groups) == ((2, 3, 0, ((2, 2), (1,))), ((), (0,)))
 
     def test_gradients_and_state_are_told_apart_and_no_entry_is_made(self) -> None:
         model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False))

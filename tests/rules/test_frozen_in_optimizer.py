@@ -25,7 +25,7 @@ def test_it_is_information() -> None:
     optimizer = SGD(model.parameters(), 0.1)
     (one,) = found = findings(model, optimizer)
     assert told(found) == [("0", "info")]
-    assert one.message == "Linear: frozen in an optimizer group, which is harmless while the gradient is None"
+    assert one.message == "frozen, but in an optimizer group: harmless while the gradient is None"
     assert not mended(one, model, optimizer)
 
 

@@ -27,7 +27,7 @@ def test_it_is_told_and_mended() -> None:
     optimizer = SGD(model.parameters(), 0.1)
     (one,) = found = findings(model, optimizer)
     assert told(found) == [("0", "warning")]
-    assert one.message == "Linear: weight, bias frozen with a gradient left: a step before zero_grad() moves it"
+    assert one.message == "weight, bias frozen with a gradient left: a step before zero_grad() moves it"
     assert one.fix == "model[0].weight.grad = model[0].bias.grad = None"
     assert not mended(one, model, optimizer)
 

@@ -25,7 +25,7 @@ def test_a_part_left_out_may_be_meant() -> None:
     optimizer = SGD(model[2].parameters(), 0.1)
     (one,) = found = findings(model, optimizer)
     assert told(found) == [("0", "warning")]
-    assert one.message == "Linear: weight, bias in no optimizer group: gradients are computed, never stepped"
+    assert one.message == "weight, bias in no optimizer group: gradients are computed, never stepped"
     assert one.fix == 'optimizer.add_param_group({"params": [model[0].weight, model[0].bias]})'
     assert not mended(one, model, optimizer)
 

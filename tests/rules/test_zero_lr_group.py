@@ -29,7 +29,7 @@ def test_it_is_information() -> None:
     optimizer = AdamW(groups(model), 0.01)
     (one,) = found = findings(model, optimizer)
     assert told(found) == [("2", "info")]
-    assert one.message == "Linear is trainable, but in group 1, whose lr is 0: no step moves it"
+    assert one.message == "trainable, but in group 1, whose lr is 0: no step moves it"
     assert one.fix == 'optimizer.param_groups[1]["lr"] = 0.01'
     assert not mended(one, model, optimizer)
 
