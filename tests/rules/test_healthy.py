@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,6 +140,13 @@ def test_a_part_frozen_between_epochs_with_zero_grad_is_information() -> None:
             model(torch.randn(8, 4)).sum().backward()
             optimizer.step()
     assert [(one.code, one.path) for one in fi.check(watch)] == [("FI204", "0")]
+
+
+def test_what_a_state_dict_does_not_tell_is_no_finding(tmp_path: Path) -> None:
+    model = Residual().requires_grad_(False)
+    optimizer = SGD(model.parameters(), 0.0)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "both.pt")
+    assert not fi.check(tmp_path / "both.pt")
 
 
 def test_a_thousand_modules_take_milliseconds() -> None:

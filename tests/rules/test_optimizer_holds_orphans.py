@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 from torch.optim import LBFGS, SGD
@@ -56,3 +58,11 @@ def test_a_whole_optimizer_and_lbfgs_are_silent() -> None:
     optimizer = LBFGS(model.parameters())
     model[2] = nn.Linear(4, 2)
     assert not findings(model, optimizer)
+
+
+def test_a_file_tells_it_too(tmp_path: Path) -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), 0.1)
+    model[2] = nn.Linear(4, 2)
+    torch.save({"model": model, "optimizer": optimizer}, tmp_path / "both.pt")
+    assert told(fi.check(tmp_path / "both.pt", select=["FI201", "FI203"])) == [("2", "error"), ("", "error")]
