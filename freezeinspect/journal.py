@@ -11,8 +11,8 @@ from itertools import chain, groupby
 from typing import Any
 
 from freezeinspect.history import OUTCOMES, TAKEN, Calls, History, Looks, Ranges
-from freezeinspect.serial import NotARecord, answer_of
-from freezeinspect.state import Group, Optimizer, Snapshot, Structure
+from freezeinspect.serial import NotARecord, answer_of, group_of
+from freezeinspect.state import Optimizer, Snapshot, Structure
 
 SCHEMA = "freezeinspect-log/1"
 ENTRIES = 1000  # of one line
@@ -172,7 +172,7 @@ class Replay:
             if self._fresh:
                 self._optimizers, self._fresh = [], False
             if (groups := self._gather("groups", line)) is not None:
-                self._optimizers.append(Optimizer(line["optimizer"], tuple(Group(*group) for group in groups)))
+                self._optimizers.append(Optimizer(line["optimizer"], tuple(map(group_of, groups))))
         elif "within" in line:
             stray = {int(i): tuple(names) for i, names in self._parts.pop("stray", [])}
             calls = {(path, flag): call for path, flag, call in self._parts.pop("calls", [])}

@@ -239,7 +239,13 @@ def _is_edge(alias: str, paths: set[str], aliases: dict[str, int]) -> bool:
 
 
 def _optimizer(data: dict[str, Any]) -> Optimizer:
-    return Optimizer(data["type"], tuple(Group(*(group[key] for key in Group._fields)) for group in data["groups"]))
+    return Optimizer(data["type"], tuple(group_of(group[key] for key in Group._fields) for group in data["groups"]))
+
+
+def group_of(values: Iterable[Any]) -> Group:
+    """Read a group from the values of its fields."""
+    group = Group(*values)
+    return group._replace(orphan_shapes=tuple(map(tuple, group.orphan_shapes)))
 
 
 def _happened(run: dict[str, Any] | None) -> tuple[tuple[Flip, ...], tuple[Surprise, ...], int | None]:

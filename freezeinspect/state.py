@@ -266,7 +266,7 @@ class Shape(NamedTuple):
 class Group(NamedTuple):
     """One parameter group of an optimizer: how many tensors it has, with a state, and owned by no module.
 
-    A count is None where the source cannot tell.
+    A count is None where the source cannot tell; `orphan_shapes` has the shapes that are known, each once.
     """
 
     lr: float | None  # None where it is a device tensor: never read
@@ -274,6 +274,7 @@ class Group(NamedTuple):
     orphans: int | None
     parameters: int | None = None
     with_state: int | None = None
+    orphan_shapes: tuple[tuple[int, ...], ...] = ()
 
 
 class Optimizer(NamedTuple):

@@ -147,7 +147,7 @@ TENSORS = st.tuples(
     st.none() | st.integers(0, 2),
 )
 MOVED = st.builds(Moved, ANSWERS, ANSWERS, ANSWERS)
-GROUPS = st.builds(Group, NUMBERS, NUMBERS, *[st.none() | st.integers(0, 9)] * 3)
+GROUPS = st.builds(Group, NUMBERS, NUMBERS, *[st.none() | st.integers(0, 9)] * 3, st.sampled_from([(), ((2, 3), ())]))
 SOURCES = st.builds(Source, st.sampled_from(["module", "file", "watch"]), *[st.none() | st.text()] * 3)
 
 

@@ -259,12 +259,14 @@ def _has_grad(tensor: torch.Tensor) -> bool:
 
 def _group(group: dict[str, Any], owned: set[int], state: Any) -> Group:
     parameters = group["params"]
+    orphans = [parameter for parameter in parameters if id(parameter) not in owned]
     return Group(
         lr=_hyperparameter(group.get("lr")),
         weight_decay=_hyperparameter(group.get("weight_decay")),
-        orphans=sum(id(parameter) not in owned for parameter in parameters),
+        orphans=len(orphans),
         parameters=len(parameters),
         with_state=sum(parameter in state for parameter in parameters),
+        orphan_shapes=tuple(dict.fromkeys(shape for shape in map(_shape, orphans) if shape is not None)),
     )
 
 

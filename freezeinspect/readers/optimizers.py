@@ -175,7 +175,15 @@ def _group(group: dict[Any, Any], where: list[Sequence[int]] | None, state: dict
         orphans=None if where is None else sum(not tensors for tensors in where),
         parameters=len(group["params"]),
         with_state=sum(_key(key) in state for key in group["params"]),
+        orphan_shapes=() if where is None else _shapes(group["params"], where),
     )
+
+
+def _shapes(params: list[Any], where: list[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Give the shapes of a group's parameters that no module owns, each once."""
+    orphans = {id(one): one for one, tensors in zip(params, where, strict=True) if not tensors}
+    found = [one.shape for one in map(rebuilt, orphans.values()) if one is not None]
+    return tuple(dict.fromkeys(shape for shape in found if shape is not None))
 
 
 def _key(key: Any) -> Any:

@@ -5,11 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
-from freezeinspect.rules import frozen_norm_updates_stats
+from freezeinspect.rules import (
+    dropout_active_in_frozen,
+    freeze_attribute_ignored,
+    frozen_in_optimizer,
+    frozen_norm_updates_stats,
+    frozen_norm_uses_batch_stats,
+    frozen_with_stale_grad,
+    half_frozen_norm,
+    misspelled_freeze,
+    mixed_leaf,
+    nothing_trains,
+    optimizer_holds_orphans,
+    parametrized_buffers_move,
+    tied_across_boundary,
+    trainable_not_in_optimizer,
+    zero_lr_group,
+)
 from freezeinspect.rules.facts import Facts
 from freezeinspect.state import Finding
 
-RULES: tuple[ModuleType, ...] = (frozen_norm_updates_stats,)
+RULES: tuple[ModuleType, ...] = (
+    frozen_norm_updates_stats,
+    half_frozen_norm,
+    freeze_attribute_ignored,
+    misspelled_freeze,
+    frozen_norm_uses_batch_stats,
+    dropout_active_in_frozen,
+    mixed_leaf,
+    tied_across_boundary,
+    nothing_trains,
+    parametrized_buffers_move,
+    trainable_not_in_optimizer,
+    frozen_with_stale_grad,
+    optimizer_holds_orphans,
+    frozen_in_optimizer,
+    zero_lr_group,
+)
 SEVERITIES = ("error", "warning", "info")
 
 

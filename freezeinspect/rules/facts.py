@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from freezeinspect.state import ABSENT, MIXED, YES, Answer, Observed, Snapshot, Source, Structure, combine
-from freezeinspect.verdicts import Verdicts, judge
+from freezeinspect.state import ABSENT, MIXED, NO, YES, Answer, Group, Observed, Snapshot, Source, Structure, combine
+from freezeinspect.verdicts import UNPREDICTABLE, Verdicts, judge
 
 
 class Hit(NamedTuple):
@@ -62,11 +64,108 @@ class Facts:
     @cached_property
     def branches(self) -> tuple[int, ...]:
         """Give for each module the nearest at or above it whose subtree has parameters."""
-        has = self.verdicts.requires_grad
+        found: list[int] = []
+        for i, (has, parent) in enumerate(zip(self.verdicts.requires_grad, self.structure.parents, strict=True)):
+            found.append(i if has is not ABSENT or parent < 0 else found[parent])
+        return tuple(found)
+
+    def is_frozen(self, module: int) -> bool:
+        """Tell a module whose own parameters are frozen; one that has none is frozen with its branch."""
+        own = self.required[module]
+        if own is ABSENT:
+            return self.is_wholly_frozen(self.branches[module])
+        return own is NO and module not in self._toggling
+
+    def is_wholly_frozen(self, module: int) -> bool:
+        """Tell a module where every parameter at and below it is frozen."""
+        return self.verdicts.requires_grad[module] is NO and module not in self._toggling
+
+    def is_leaf(self, module: int) -> bool:
+        """Tell a module without children."""
+        return not self.structure.children[module] and module not in self.structure.further
+
+    @property
+    def is_training(self) -> bool:
+        """Tell a model that is about to train, or does: inference is none of most rules' business."""
+        return self.is_watched or bool(self.snapshot.optimizers) or self.snapshot.training[0] is YES
+
+    @cached_property
+    def toggled(self) -> frozenset[str]:
+        """Name the parameters that a run saw both frozen and unfrozen again, as a GAN's: they are not frozen."""
+        seen = {(flip.path, flip.after) for flip in self.observed.flips if flip.flag == "requires_grad"}
+        return frozenset(name for name, after in seen if after is YES and (name, NO) in seen)
+
+    @cached_property
+    def _toggling(self) -> frozenset[int]:
+        """Give the modules at and above parameters that are toggled."""
+        structure = self.structure
+        names = enumerate(map(structure.full_name, range(len(structure.tensors)))) if self.toggled else ()
+        owners = {structure.tensors[i].owner for i, name in names if name in self.toggled}
+        return frozenset(above for owner in owners for above in structure.ancestors(owner))
+
+    @property
+    def has_flipped_gradients(self) -> bool:
+        """Tell a run in which a parameter was frozen or unfrozen."""
+        return any(flip.flag == "requires_grad" for flip in self.observed.flips)
+
+    @cached_property
+    def counts(self) -> tuple[Counter[Answer], ...]:
+        """Count for each module the parameters of its span by whether they require a gradient."""
+        found: list[Counter[Answer]] = [Counter(self.snapshot.requires_grad[i] for i in own) for own in self.parameters]
+        for child in range(len(found) - 1, 0, -1):
+            found[self.structure.parents[child]].update(found[child])
+        return tuple(found)
+
+    @property
+    def is_predictable(self) -> bool:
+        """Tell optimizers that are all known to step as section 2.3 of the design says."""
+        kinds = [one.type for one in self.snapshot.optimizers]
+        return all(kind is not None and not kind.endswith(UNPREDICTABLE) for kind in kinds)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Give the parameter groups of all optimizers, as tensors number them."""
+        return tuple(group for one in self.snapshot.optimizers for group in one.groups)
+
+    @cached_property
+    def left_out(self) -> tuple[int, ...]:
+        """Give the parameters that require a gradient and are in no group, each tied one once."""
+        snapshot = self.snapshot
+        if not snapshot.optimizers or not self.is_predictable:
+            return ()
+        return tuple(i for i in self.structure.unique if snapshot.requires_grad[i] is YES and snapshot.groups[i] == ())
+
+    @cached_property
+    def grouped(self) -> tuple[int, ...]:
+        """Give the parameters that are in a group of an optimizer, each tied one once."""
+        snapshot = self.snapshot
+        if not snapshot.optimizers or not self.is_predictable:
+            return ()
+        return tuple(i for i in self.structure.unique if snapshot.requires_grad[i] is not ABSENT and snapshot.groups[i])
+
+    @cached_property
+    def frozen_in_groups(self) -> tuple[int, ...]:
+        """Give the frozen parameters that are in a group of an optimizer, but those that a run toggles."""
+        required, toggled = self.snapshot.requires_grad, self.toggled
         return tuple(
-            next((above for above in self.structure.ancestors(i) if has[above] is not ABSENT), 0)
-            for i in range(len(self.structure))
+            i for i in self.grouped if required[i] is NO and not (toggled and self.structure.full_name(i) in toggled)
         )
+
+    @cached_property
+    def orphan_shapes(self) -> frozenset[tuple[int, ...] | None]:
+        """Give the shapes of the tensors in groups that no module owns."""
+        return frozenset(shape for group in self.groups for shape in group.orphan_shapes)
+
+    def by_module(self, tensors: Iterable[int]) -> dict[int, list[int]]:
+        """Sort tensors by the module that owns them."""
+        found: dict[int, list[int]] = {}
+        for i in tensors:
+            found.setdefault(self.structure.tensors[i].owner, []).append(i)
+        return found
+
+    def names_of(self, tensors: Iterable[int]) -> list[str]:
+        """Write tensors as the user would."""
+        return [in_code(self.structure.full_name(i)) for i in tensors]
 
     def is_moved_by_hand(self, module: int) -> bool:
         """Tell a module whose weights a run saw move outside the optimizer's steps: an average of another's, say."""
@@ -76,6 +175,16 @@ class Facts:
     def type_of(self, module: int) -> str:
         """Give the short name of a module's class."""
         return (self.structure.types[module] or "module").rpartition(".")[2]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join a few names, and count what is more.
+
+    >>> listed(["weight", "bias"]), listed(["a", "b", "c", "d", "e"])
+    ('weight, bias', 'a, b, c and 2 more')
+    """
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def in_code(path: str) -> str:

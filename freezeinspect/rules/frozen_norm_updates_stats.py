@@ -45,7 +45,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from freezeinspect.rules.facts import Facts, Hit, in_code
-from freezeinspect.state import ABSENT, NO, YES
+from freezeinspect.state import YES
 
 CODE = "FI101"
 SEVERITY = "error"
@@ -54,7 +54,7 @@ SEVERITY = "error"
 def check(facts: Facts) -> Iterator[Hit]:
     """Find layers whose own weights are frozen, or those of their branch where they have none."""
     for module, moves in enumerate(facts.verdicts.stats):
-        if moves is YES and _is_frozen(facts, module):
+        if moves is YES and facts.is_frozen(module):
             path = facts.structure.paths[module]
             kind = facts.type_of(module)
             yield Hit(
@@ -63,10 +63,3 @@ def check(facts: Facts) -> Iterator[Hit]:
                 f"{in_code(path)}.eval()",
                 severity="info" if facts.is_moved_by_hand(module) else None,
             )
-
-
-def _is_frozen(facts: Facts, module: int) -> bool:
-    own = facts.required[module]
-    if own is not ABSENT:
-        return own is NO
-    return facts.verdicts.requires_grad[facts.branches[module]] is NO
