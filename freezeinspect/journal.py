@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from typing import Any
 
-from freezeinspect.history import OUTCOMES, TAKEN, Calls, History, Looks, Ranges
+from freezeinspect.chapters import Calls
+from freezeinspect.history import OUTCOMES, TAKEN, History, Looks, Ranges
 from freezeinspect.serial import NotARecord, answer_of
 from freezeinspect.state import Group, Optimizer, Snapshot, Structure
 

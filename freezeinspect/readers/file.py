@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, NamedTuple
 
 from freezeinspect.history import History
+from freezeinspect.observed import Observed
 from freezeinspect.readers import exported, imports, log, modules, statedicts, torchscript
 from freezeinspect.readers.archive import START, Archive
 from freezeinspect.readers.checkpoints import Chosen, choose
@@ -26,7 +27,7 @@ from freezeinspect.readers.safetensors import SafeTensors
 from freezeinspect.readers.stored import Modules, Stored, ordered, snapshot
 from freezeinspect.readers.unpickle import unpickle
 from freezeinspect.readers.values import Unrecorded, Values
-from freezeinspect.state import Observed, Snapshot, Source
+from freezeinspect.state import Snapshot, Source
 
 FORMAT, SCRIPT = "torch zip", "TorchScript"
 STANDARD_INPUT = "-"

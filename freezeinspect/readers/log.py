@@ -7,7 +7,8 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any, BinaryIO
 
-from freezeinspect.history import KNOWN, History, Ranges
+from freezeinspect.chapters import KNOWN
+from freezeinspect.history import History, Ranges
 from freezeinspect.journal import SCHEMA, Replay, replayed
 from freezeinspect.readers.limits import LIMITS, Unreadable
 from freezeinspect.serial import KINDS, NotARecord

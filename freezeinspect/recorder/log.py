@@ -9,7 +9,8 @@ from stat import S_ISREG
 
 import torch
 
-from freezeinspect.history import Calls, Looks
+from freezeinspect.chapters import Calls
+from freezeinspect.history import Looks
 from freezeinspect.journal import SCHEMA, Writer
 from freezeinspect.state import Snapshot, Structure
 

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, product
 from typing import TYPE_CHECKING, Any
 
-from freezeinspect.history import KNOWN, OUTCOMES, PLACES, Chapter, History
+from freezeinspect.chapters import KNOWN, PLACES, Chapter
+from freezeinspect.history import OUTCOMES, History
+from freezeinspect.observed import Flip
 from freezeinspect.report.model import Report
-from freezeinspect.state import Flip, Source
+from freezeinspect.state import Source
 
 if TYPE_CHECKING:
     import pandas as pd

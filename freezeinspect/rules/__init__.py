@@ -5,11 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
-from freezeinspect.rules import frozen_norm_updates_stats
+from freezeinspect.rules import (
+    freeze_state_not_stored,
+    frozen_norm_updates_stats,
+    frozen_stats_moved,
+    frozen_weight_moved,
+    mode_flipped,
+    moved_outside_step,
+    pickle_calls_unknown_code,
+    requires_grad_flipped,
+    trainable_weight_still,
+    training_in_eval,
+)
 from freezeinspect.rules.facts import Facts
 from freezeinspect.state import Finding
 
-RULES: tuple[ModuleType, ...] = (frozen_norm_updates_stats,)
+RULES: tuple[ModuleType, ...] = (
+    frozen_norm_updates_stats,
+    frozen_weight_moved,
+    frozen_stats_moved,
+    trainable_weight_still,
+    mode_flipped,
+    requires_grad_flipped,
+    moved_outside_step,
+    training_in_eval,
+    freeze_state_not_stored,
+    pickle_calls_unknown_code,
+)
 SEVERITIES = ("error", "warning", "info")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from freezeinspect.state import ABSENT, MIXED, YES, Answer, Observed, Snapshot, Source, Structure, combine
+from freezeinspect.observed import Lived, Observed
+from freezeinspect.state import ABSENT, MIXED, NO, YES, Answer, Snapshot, Source, Structure, combine
 from freezeinspect.verdicts import Verdicts, judge
 
 
@@ -68,6 +70,35 @@ class Facts:
             for i in range(len(self.structure))
         )
 
+    @cached_property
+    def stayed_frozen(self) -> tuple[bool, ...]:
+        """Tell which modules were frozen at every watched step: their own parameters, or those of their branch."""
+        own = [0] * len(self.structure)
+        for module, numbers in enumerate(self.parameters if self.observed.lived else ()):
+            for i in numbers:
+                own[module] |= 1 if self.observed.lived[i].required is NO else 2
+        total = self.structure.over_subtrees(own)
+        return tuple((own[i] or total[branch]) == 1 for i, branch in enumerate(self.branches))
+
+    def owners(self, parameters: Iterable[int]) -> Iterator[tuple[int, str | None, list[int]]]:
+        """Give the modules of some parameters: once where these are all of its own, else with the name of each."""
+        found: dict[int, list[int]] = {}
+        for i in parameters:
+            found.setdefault(self.structure.tensors[i].owner, []).append(i)
+        for module, some in found.items():
+            if len(some) == len(self.parameters[module]):
+                yield module, None, some
+            else:
+                yield from ((module, self.structure.tensors[i].name, [i]) for i in some)
+
+    def lived(self, parameter: int) -> Lived:
+        """Give what a watched run did to a parameter."""
+        return self.observed.lived[parameter]
+
+    def depends_on_mode(self, module: int) -> bool:
+        """Tell a module that does otherwise in train mode: one with statistics, or a dropout that drops."""
+        return self.verdicts.stats[module] is not ABSENT or bool(self.snapshot.dropout[module])
+
     def is_moved_by_hand(self, module: int) -> bool:
         """Tell a module whose weights a run saw move outside the optimizer's steps: an average of another's, say."""
         seen = self.observed.movement[module] if self.observed.movement else None
@@ -78,10 +109,11 @@ class Facts:
         return (self.structure.types[module] or "module").rpartition(".")[2]
 
 
-def in_code(path: str) -> str:
-    """Write the module at a path as the user would, in a model that is named so.
+def in_code(path: str, tensor: str | None = None) -> str:
+    """Write the module at a path, or a tensor of it, as the user would, in a model that is named so.
 
     >>> in_code("head.fc"), in_code("body.0.bn"), in_code("")
     ('model.head.fc', 'model.body[0].bn', 'model')
     """
-    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path.split(".") if part)
+    parts = [*path.split("."), tensor or ""]
+    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts if part)
