@@ -6,8 +6,8 @@ Tells that a file stores no `requires_grad`: a plain state_dict, safetensors, a 
 
 ## Why it is bad
 
-It is not, where the code that loads the file freezes again. Else what was frozen trains after a restart: a state_dict has
-values only, and a new model's parameters all require a gradient.
+It is not, where the code that loads the file freezes again. Else what was frozen trains after a restart: a state_dict
+has values only, and a new model's parameters all require a gradient.
 
 ## Example
 

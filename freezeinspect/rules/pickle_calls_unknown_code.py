@@ -2,8 +2,8 @@
 
 ## What it does
 
-Names what the file's pickle imports and may call, beyond what torch's own files do and the classes of the model. It is an
-error where it is of the standard library and does more than hold data, such as `os.system`. Nothing of it is run.
+Names what the file's pickle imports and may call, beyond what torch's own files do and the classes of the model. It is
+an error where it is of the standard library and does more than hold data, such as `os.system`. Nothing of it is run.
 
 ## Why it is bad
 
@@ -12,29 +12,27 @@ A pickle is a program: `torch.load(path, weights_only=False)` runs it, with your
 ## Example
 
 ```python
+import argparse
+
 import torch
+from torch import nn
 
-
-class Own:
-    def __reduce__(self):
-        return Own.build, ()
-
-    @staticmethod
-    def build():
-        return Own()
-
-
-path = "model.pt"
-torch.save({"weight": torch.ones(2, requires_grad=True), "extra": Own()}, path)
+args = argparse.Namespace(lr=0.1)
+path = "checkpoint.pt"
+torch.save({"model": nn.Linear(4, 2).state_dict(keep_vars=True), "args": args}, path)
 ```
 
 ## Use instead
 
 ```python
-import torch
+import argparse
 
-path = "model.pt"
-torch.save({"weight": torch.nn.Parameter(torch.ones(2))}, path)
+import torch
+from torch import nn
+
+args = argparse.Namespace(lr=0.1)
+path = "checkpoint.pt"
+torch.save({"model": nn.Linear(4, 2).state_dict(keep_vars=True), "args": vars(args)}, path)
 ```
 
 ## When to allow it
@@ -65,10 +63,10 @@ def check(facts: Facts) -> Iterator[Hit]:
     for name in () if ORDINARY.issuperset(found) else found:
         if name not in ORDINARY - {"builtins.getattr"}:
             does_more = is_of_python(name)
+            what = "a known weapon" if does_more else "not of torch"
             yield Hit(
                 "",
-                f"torch.load would run {name}, {'which can do anything' if does_more else 'which is not torch'}"
-                " unless weights_only is set",
+                f"loading it without weights_only would call {name}, {what}",
                 f"torch.load({facts.source.path!r}, weights_only=True)",
                 severity="error" if does_more else None,
             )

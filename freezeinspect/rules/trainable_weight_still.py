@@ -84,7 +84,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from freezeinspect.rules.facts import Facts, Hit, in_code
-from freezeinspect.state import MIXED, NO, YES, Answer, combine
+from freezeinspect.state import MIXED, NO, YES, combine
 
 CODE = "FI303"
 SEVERITY = "warning"
@@ -104,13 +104,13 @@ def check(facts: Facts) -> Iterator[Hit]:
             path,
             f"trainable and in the optimizer, but no step moved it: {WHY.get(grad, 'it had a gradient only at times')}",
             f"{in_code(path, name)}.requires_grad_(False)  # unless it should learn" if grad is NO else None,
-            severity="info" if _is_lone(facts, module, some, grad) else None,
+            severity="info" if _is_lone(facts, module, some) else None,
             tensor=name,
             step=min(facts.lived(i).stood.first or 0 for i in some),
         )
 
 
-def _is_lone(facts: Facts, module: int, some: list[int], grad: Answer) -> bool:
-    """Tell a lone parameter that is left out, as a mask token, in a module that trains."""
+def _is_lone(facts: Facts, module: int, some: list[int]) -> bool:
+    """Tell a lone parameter in a module that trains: a mask token, or a bias that a normalisation takes out again."""
     moved = facts.observed.movement[module]
-    return len(some) == 1 and grad is NO and moved is not None and moved.weights.step in (YES, MIXED)
+    return len(some) == 1 and moved is not None and moved.weights.step in (YES, MIXED)
