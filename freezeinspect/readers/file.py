@@ -28,6 +28,7 @@ from freezeinspect.readers.stored import Modules, Stored, ordered, snapshot
 from freezeinspect.readers.unpickle import unpickle
 from freezeinspect.readers.values import Unrecorded, Values
 from freezeinspect.state import Snapshot, Source
+from freezeinspect.verdicts import STATISTICS
 
 FORMAT, SCRIPT = "torch zip", "TorchScript"
 STANDARD_INPUT = "-"
@@ -43,6 +44,7 @@ _STARTS = {  # of files that people have beside torch's
     b"\x93NUMPY": "a NumPy array",
     b"\x80": "a plain pickle",
 }
+COUNTED = (*STATISTICS, "num_batches_tracked")
 _WAY_OUT = "what this version reads is what torch and safetensors write"
 
 
@@ -68,6 +70,14 @@ def read(
     with opened(path, key) as one:
         prints = one.values.fingerprints() if values else ()
         return replace(one.snapshot, fingerprints=prints), one.observed, one.source
+
+
+def read_statistics(path: str | os.PathLike[str]) -> tuple[Snapshot, Observed, Source]:
+    """Read a file as `read` does, with fingerprints of running statistics, and of no other values. Raises Unreadable."""
+    with opened(path) as one:
+        names = one.snapshot.structure.columns[1] if one.history is None else ()
+        prints = tuple(one.values.fingerprint(i) if name in COUNTED else None for i, name in enumerate(names))
+        return replace(one.snapshot, fingerprints=prints if any(prints) else ()), one.observed, one.source
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from freezeinspect.rules import (
     moved_outside_step,
     pickle_calls_unknown_code,
     requires_grad_flipped,
+    stats_never_updated,
     trainable_weight_still,
     training_in_eval,
 )
@@ -31,6 +32,7 @@ RULES: tuple[ModuleType, ...] = (
     training_in_eval,
     freeze_state_not_stored,
     pickle_calls_unknown_code,
+    stats_never_updated,
 )
 SEVERITIES = ("error", "warning", "info")
 
