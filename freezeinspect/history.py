@@ -35,6 +35,7 @@ class History:
         self.outcomes = array("B")
         self.forwards = array("H")
         self.ended = False
+        self._recomputed: dict[str, int] = {}  # by path: the first step before which it ran forward in a backward
         self._same: dict[int, list[int]] = {}  # by optimizer: looks like the last ones, first and last step of them
         self._at: dict[int, Ranges] = {}
 
@@ -62,6 +63,10 @@ class History:
     def skipped(self, step: int) -> None:
         """Note that a step, which was called, moved nothing by a scaler's will."""
         self.outcomes[step - 1] = SKIPPED
+
+    def recomputed(self, path: str) -> None:
+        """Note that a module with statistics ran forward in a backward, before the next step."""
+        self._recomputed.setdefault(path, len(self.taken) + 1)
 
     def looked(self, step: int, looks: Looks) -> None:
         """Note what was seen of a step."""
@@ -108,6 +113,7 @@ class History:
             lived=tuple(lives(self.last, stretches, self.outcomes)),
             turns=tuple(turns(self.last, len(self.taken))),
             in_eval=self._in_eval(stretches),
+            recomputed=tuple(self._recomputed.items()),
         )
 
     def _stretches(self, chapter: Chapter) -> Stretches:

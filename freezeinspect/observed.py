@@ -95,3 +95,4 @@ class Observed:
     lived: tuple[Lived, ...] = ()
     turns: tuple[Turn, ...] = ()
     in_eval: Times = NEVER  # steps that moved the root's parameters while the root was in eval
+    recomputed: tuple[tuple[str, int], ...] = ()  # modules that ran forward in a backward, and the first step of it

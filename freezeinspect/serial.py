@@ -96,6 +96,7 @@ def _run(structure: Structure, observed: Observed) -> dict[str, Any] | None:
         "tensors": [{"name": structure.full_name(i), **one._asdict()} for i, one in enumerate(observed.lived)],
         "turns": [one._asdict() for one in observed.turns],
         "in_eval": observed.in_eval,
+        "recomputed": observed.recomputed,
     }
 
 
@@ -249,6 +250,7 @@ def _happened(run: dict[str, Any] | None, structure: Structure, observed: Observ
         lived=tuple(map(_lived, run["tensors"])),
         turns=tuple(_answered(Turn, one, "training", "required") for one in run["turns"]),
         in_eval=_times(run["in_eval"]),
+        recomputed=tuple((str(path), int(step)) for path, step in run["recomputed"]),
     )
 
 

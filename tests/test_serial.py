@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim import SGD
 
 from freezeinspect import Answer, Finding, Observed, Report, Snapshot, Structure, inspect
-from freezeinspect.observed import Flip, Lived, Moved, Movement, Surprise, Turn
+from freezeinspect.observed import Flip, Lived, Moved, Movement, Surprise, Times, Turn
 from freezeinspect.serial import NotARecord, Record, dumps, loads
 from freezeinspect.state import Group, Optimizer, Source
 from freezeinspect.verdicts import Summary, judge, summarise
@@ -46,7 +46,8 @@ FINDING = Finding("FI001", "a-rule", "error", "0", "seen", "weight", 3, "train.p
 FLIP = Flip(3, False, "0", "training", Answer.NO, Answer.YES, "train.py:7 in fit")
 SURPRISE = Surprise("0.weight", "step", Answer.YES, 2, 3, 2)
 MOVED, TURN = Movement(stats=Moved(forward=Answer.YES)), Turn(2, "0", Answer.YES, Answer.NO, None)
-SEEN = Observed((None, MOVED), ("collections.OrderedDict",), (FLIP,), (SURPRISE,), 3, (Lived(),) * 5, (TURN,))
+RUN = ((FLIP,), (SURPRISE,), 3, (Lived(),) * 5, (TURN,), Times(1, 2), (("0", 2),))
+SEEN = Observed((None, MOVED), ("collections.OrderedDict",), *RUN)
 WHENCE = Source("file", "model.pt", "zip", "module")
 
 
@@ -359,9 +360,6 @@ def test_an_answer_that_is_none_of_the_five_words_is_refused(path: tuple[Any, ..
 )
 def test_a_record_that_contradicts_itself_is_refused(path: tuple[Any, ...], value: Any, seen: str) -> None:
     assert seen in refusal(spoiled(path, value))
-
-
-# The totals.
 
 
 def test_the_summary_counts_elements_modes_and_layers_with_statistics() -> None:

@@ -73,7 +73,7 @@ def read(
 
 
 def read_statistics(path: str | os.PathLike[str]) -> tuple[Snapshot, Observed, Source]:
-    """Read a file as `read` does, with fingerprints of running statistics, and of no other values. Raises Unreadable."""
+    """Read a file as `read` does, with fingerprints of running statistics and no other values. Raises Unreadable."""
     with opened(path) as one:
         names = one.snapshot.structure.columns[1] if one.history is None else ()
         prints = tuple(one.values.fingerprint(i) if name in COUNTED else None for i, name in enumerate(names))

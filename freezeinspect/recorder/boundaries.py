@@ -105,6 +105,16 @@ def hook_forwards(modules: list[nn.Module], before: Hook, after: Hook | None = N
     return handles
 
 
+def hook_recomputed(module: nn.Module, then: Hook) -> list[RemovableHandle]:
+    """Mark the forwards of a module that run within a backward: activation checkpointing runs it again."""
+
+    def begins() -> None:
+        if torch._C._current_graph_task_id() != -1:
+            then()
+
+    return hook_forwards([module], begins)
+
+
 class _Scalers:
     """GradScaler's step, wrapped for as long as a watch is open: of a step that it skips, no hook tells."""
 

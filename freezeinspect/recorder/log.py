@@ -58,6 +58,10 @@ class Log:
         """Write that a step was skipped."""
         self._writer.skipped(step)
 
+    def recomputed(self, path: str) -> None:
+        """Write that a module ran forward in a backward."""
+        self._writer.recomputed(path)
+
     def looked(self, step: int, looks: Looks) -> None:
         """Write what was seen of a step."""
         self._writer.looked(step, looks)

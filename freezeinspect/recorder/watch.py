@@ -6,23 +6,26 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from freezeinspect.history import FAILED, SKIPPED, TAKEN, History, Looks
 from freezeinspect.readers import live
 from freezeinspect.recorder.attention import Attention, ranges
 from freezeinspect.recorder.blame import Blame
-from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers
+from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers, hook_recomputed
 from freezeinspect.recorder.device import Readback
 from freezeinspect.recorder.ledger import ALL, BETWEEN, EVALUATING, STEPPING, Ledger, Mark, Seen
 from freezeinspect.recorder.log import Log
 from freezeinspect.recorder.roster import Roster
 from freezeinspect.report.run import Run
 from freezeinspect.state import Source
+from freezeinspect.verdicts import STATISTICS
 from freezeinspect.walk import NotAModule, unwrapped
 
 if TYPE_CHECKING:
@@ -66,6 +69,8 @@ class Watch:
         self._forwards = self._outer = self._inner = 0
         self._by_hand = False
         self._noted: Snapshot | None = None
+        self._recomputed: set[str] = set()
+        self._inside: list[RemovableHandle] = []  # hooks on layers with statistics
         self._restructure()
         if not at_step:
             self._ledger.start()
@@ -159,6 +164,24 @@ class Watch:
             self._mark(0, EVALUATING)
             self._end(0, TAKEN)
 
+    def _hook_statistics(self) -> None:
+        """Take note of forwards in a backward, of the layers that the structure has now."""
+        for handle in self._inside:
+            handle.remove()
+        structure = self._roster.snapshot.structure
+        layers = {tensor.owner for tensor in structure.tensors if tensor.name in STATISTICS}
+        self._inside = [
+            handle
+            for layer in sorted(layers)
+            for handle in hook_recomputed(self._roster.modules[layer], partial(self._recompute, structure.paths[layer]))
+        ]
+
+    def _recompute(self, path: str) -> None:
+        if path not in self._recomputed:
+            self._recomputed.add(path)
+            for record in self._records:
+                record.recomputed(path)
+
     # one step
 
     def _abandon(self, optimizer: int) -> None:
@@ -214,6 +237,7 @@ class Watch:
         for record in self._records:
             record.restructured(structure)
         self._flag(within=False)
+        self._hook_statistics()
 
     def _flag(self, within: bool) -> None:
         before, now = self._noted, self._roster.snapshot
@@ -255,7 +279,7 @@ class Watch:
     def detach(self) -> None:
         """Take every hook off, and look no more."""
         self.is_open = False
-        for handle in self._handles:
+        for handle in [*self._handles, *self._inside]:
             handle.remove()
         SCALERS.remove(self)
         if self._blame:

@@ -15,6 +15,7 @@ from freezeinspect.rules import (
     pickle_calls_unknown_code,
     requires_grad_flipped,
     stats_never_updated,
+    stats_updated_twice,
     trainable_weight_still,
     training_in_eval,
 )
@@ -28,6 +29,7 @@ RULES: tuple[ModuleType, ...] = (
     trainable_weight_still,
     mode_flipped,
     requires_grad_flipped,
+    stats_updated_twice,
     moved_outside_step,
     training_in_eval,
     freeze_state_not_stored,

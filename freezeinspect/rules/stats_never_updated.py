@@ -7,8 +7,8 @@ batch. It looks at files, and at reports with `values=True`.
 
 ## Why it is bad
 
-With these statistics the layer normalises nothing: no data ever went through it, or the checkpoint that was loaded had none.
-Frozen, it stays so.
+With these statistics the layer normalises nothing: no data ever went through it, or the checkpoint that was loaded had
+none. Frozen, it stays so.
 
 ## Example
 
