@@ -7,6 +7,7 @@ from freezeinspect.freezing import freeze_to as freeze_to
 from freezeinspect.freezing import set_train_mode as set_train_mode
 from freezeinspect.freezing import set_trainable as set_trainable
 from freezeinspect.freezing import unfreeze as unfreeze
+from freezeinspect.observed import Observed as Observed
 from freezeinspect.readers.limits import Unreadable as Unreadable
 from freezeinspect.recorder.watch import Watch as Watch
 from freezeinspect.recorder.watch import watch as watch
@@ -21,7 +22,6 @@ from freezeinspect.report.model import Report as Report
 from freezeinspect.report.run import Run as Run
 from freezeinspect.state import Answer as Answer
 from freezeinspect.state import Finding as Finding
-from freezeinspect.state import Observed as Observed
 from freezeinspect.state import Snapshot as Snapshot
 from freezeinspect.state import Structure as Structure
 from freezeinspect.walk import apply_leaf as apply_leaf

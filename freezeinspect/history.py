@@ -6,121 +6,17 @@ Only changes are kept. A tensor that is seen to do the same in a million steps i
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-from freezeinspect.state import (
-    ABSENT,
-    NO,
-    UNKNOWN,
-    YES,
-    Answer,
-    Flip,
-    Moved,
-    Movement,
-    Observed,
-    Snapshot,
-    Structure,
-    Surprise,
-    combine,
-)
-from freezeinspect.verdicts import STATISTICS, judge
+from freezeinspect.chapters import FORWARD, OUTSIDE, STEP, Calls, Chapter, Span, State, Stretch, Stretches
+from freezeinspect.lives import holds_any, lives, movements, surprises, turns
+from freezeinspect.observed import Observed, Surprise, Times
+from freezeinspect.state import NO, Snapshot, Structure
 
-FORWARD, STEP, OUTSIDE = 1, 2, 4  # where a tensor moved, as bits
-PLACES = {"forward": FORWARD, "step": STEP, "outside": OUTSIDE}
-KNOWN = 3  # bits to shift: of which places the look could tell
 TAKEN, SKIPPED, FAILED = range(3)  # what became of a step
 OUTCOMES = ("taken", "skipped", "failed")
-FLAGS = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "dropout")
-
 Ranges: TypeAlias = tuple[tuple[int, int], ...]  # of tensors: first, and one past the last
-Calls: TypeAlias = dict[tuple[str, str], str]  # where a flag was set, by path or tensor name, and flag
-
-
-class Span(NamedTuple):
-    """Steps over which each look at one tensor saw the same: the bits of `seen`, where it moved and what is known."""
-
-    first: int
-    last: int
-    looks: int
-    seen: int
-
-    def moved(self, place: int) -> Answer:
-        """Tell whether it moved in one of the places."""
-        return YES if self.seen & place else NO if self.seen >> KNOWN & place else UNKNOWN
-
-
-class State(NamedTuple):
-    """The flags from a moment on: before the step of this number, or in it, until the next State."""
-
-    step: int
-    within: bool
-    snapshot: Snapshot
-    calls: Calls
-
-
-@dataclass
-class Chapter:
-    """A run for as long as the structure stays the same: the states, and by optimizer and tensor the spans."""
-
-    structure: Structure
-    first: int  # step
-    states: list[State] = field(default_factory=list)
-    spans: dict[tuple[int, int], list[Span]] = field(default_factory=dict)
-    optimizers: int = 1  # as far as they have spans
-
-    @cached_property
-    def parts(self) -> tuple[str, ...]:
-        """Say of each tensor what it is to training."""
-        return tuple(part_of(self.structure, i) for i in range(len(self.structure.tensors)))
-
-    def spans_of(self, tensor: int) -> list[Span]:
-        """Give the spans of one tensor over all optimizers, as they began."""
-        return sorted(span for one in range(self.optimizers) for span in self.spans.get((one, tensor), ()))
-
-    def spans_by_tensor(self) -> list[list[Span]]:
-        """Give the spans of every tensor over all optimizers, as they began."""
-        found: list[list[Span]] = [[] for _ in self.structure.tensors]
-        for (_, tensor), spans in self.spans.items():
-            found[tensor] += spans
-        return list(map(sorted, found))
-
-    def state_at(self, step: int, within: bool) -> State:
-        """Give the state as a step began, or as it ended."""
-        moments = [(state.step, state.within) for state in self.states]
-        return self.states[max(bisect_right(moments, (step, within)) - 1, 0)]
-
-    def flips(self) -> Iterator[Flip]:
-        """Give each flag that changed from one state to the next."""
-        for one, other in zip(self.states, self.states[1:], strict=False):
-            if one.snapshot is not other.snapshot:
-                yield from _flips(one.snapshot, other)
-
-
-def part_of(structure: Structure, tensor: int) -> str:
-    """Tell what a tensor is to training: one of weights, stats and buffers, the parts of a Movement."""
-    found = structure.tensors[tensor]
-    if found.kind == "parameter":
-        return "weights"
-    return "stats" if found.name in STATISTICS else "buffers"
-
-
-def _flips(before: Snapshot, state: State) -> Iterator[Flip]:
-    after, structure = state.snapshot, state.snapshot.structure
-    for flag in FLAGS:
-        one, other = getattr(before, flag), getattr(after, flag)
-        if one != other:
-            for i, path in enumerate(structure.paths):
-                if one[i] != other[i]:
-                    yield Flip(state.step, state.within, path, flag, one[i], other[i], state.calls.get((path, flag)))
-    for i, (was, now) in enumerate(zip(before.requires_grad, after.requires_grad, strict=True)):
-        if was != now:
-            name = structure.full_name(i)
-            call = state.calls.get((name, "requires_grad"))
-            yield Flip(state.step, state.within, name, "requires_grad", was, now, call)
 
 
 class Looks(NamedTuple):
@@ -139,6 +35,7 @@ class History:
         self.outcomes = array("B")
         self.forwards = array("H")
         self.ended = False
+        self._recomputed: dict[str, int] = {}  # by path: the first step before which it ran forward in a backward
         self._same: dict[int, list[int]] = {}  # by optimizer: looks like the last ones, first and last step of them
         self._at: dict[int, Ranges] = {}
 
@@ -166,6 +63,10 @@ class History:
     def skipped(self, step: int) -> None:
         """Note that a step, which was called, moved nothing by a scaler's will."""
         self.outcomes[step - 1] = SKIPPED
+
+    def recomputed(self, path: str) -> None:
+        """Note that a module with statistics ran forward in a backward, before the next step."""
+        self._recomputed.setdefault(path, len(self.taken) + 1)
 
     def looked(self, step: int, looks: Looks) -> None:
         """Note what was seen of a step."""
@@ -201,10 +102,42 @@ class History:
         self.ended = True
 
     def observed(self) -> Observed:
-        """Say module by module what moved in the last chapter, in any of its steps; and what flipped and surprised."""
-        flips = tuple(flip for chapter in self.chapters for flip in chapter.flips())
-        surprises = tuple(self.surprises())
-        return Observed(tuple(_movements(self.last)), flips=flips, surprises=surprises, steps=len(self.taken))
+        """Say what moved in the last chapter, in any of its steps, and what flipped, turned and surprised."""
+        self.settle()
+        stretches = self._stretches(self.last)
+        return Observed(
+            tuple(movements(self.last)),
+            flips=tuple(flip for chapter in self.chapters for flip in chapter.flips()),
+            surprises=tuple(self.surprises()),
+            steps=len(self.taken),
+            lived=tuple(lives(self.last, stretches, self.outcomes)),
+            turns=tuple(turns(self.last, len(self.taken))),
+            in_eval=self._in_eval(stretches),
+            recomputed=tuple(self._recomputed.items()),
+        )
+
+    def _stretches(self, chapter: Chapter) -> Stretches:
+        """Give in which states the steps of each optimizer began, in a chapter."""
+        found: Stretches = {}
+        following = next((one.first for one in self.chapters if one.first > chapter.first), len(self.taken) + 1)
+        for first, last, state in chapter.in_force(following - 1):
+            for optimizer in set(self.taken[first - 1 : last]):
+                many = found.setdefault(optimizer, [])
+                start = many.pop().first if many and many[-1].snapshot == state.snapshot else first
+                many.append(Stretch(start, last, state.snapshot))
+        return found
+
+    def _in_eval(self, stretches: Stretches) -> Times:
+        """Count the steps of optimizers that hold a parameter of the root, while the root was in eval."""
+        found = [
+            step
+            for optimizer, many in stretches.items()
+            for one in many
+            if one.snapshot.training[0] is NO and holds_any(one.snapshot, optimizer)
+            for step in range(one.first, one.last + 1)
+            if self.taken[step - 1] == optimizer and self.outcomes[step - 1] == TAKEN
+        ]
+        return Times(len(found), min(found, default=None))
 
     def moved(self, step: int) -> tuple[int, ...]:
         """Give for each tensor the bits of where it moved in a step, as far as it was looked at."""
@@ -236,71 +169,4 @@ class History:
         """Give each tensor that did otherwise than the flags before its steps said."""
         self.settle()
         for chapter in self.chapters:
-            yield from _surprises(chapter, self._forwards_of(), self.outcomes)
-
-
-def _movements(chapter: Chapter) -> Iterator[Movement]:
-    structure = chapter.structure
-    moved = list(map(_moved, chapter.spans_by_tensor()))
-    for module in range(len(structure)):
-        below = [number for i in structure.subtree(module) for number in structure.own[i]]
-        parts = ([moved[i] for i in below if chapter.parts[i] == part] for part in Movement._fields)
-        yield Movement(*(Moved(*map(combine, zip(*part, strict=True))) if part else _NOTHING for part in parts))
-
-
-_NOTHING = Moved(ABSENT, ABSENT, ABSENT)
-
-
-def _moved(spans: list[Span]) -> Moved:
-    """Tell of each place whether the tensor moved there at any time."""
-    seen = [{span.moved(place) for span in spans} for place in PLACES.values()]
-    return Moved(*(next((one for one in (YES, NO) if one in found), UNKNOWN) for found in seen))
-
-
-def _surprises(chapter: Chapter, forwards: Mapping[int, Sequence[int]], outcomes: Sequence[int]) -> Iterator[Surprise]:
-    predictions = _Predictions(chapter)
-    found: dict[tuple[int, str, Answer], list[int]] = {}
-    for (optimizer, tensor), spans in chapter.spans.items():
-        place = {"weights": "step", "stats": "forward"}.get(chapter.parts[tensor])
-        for span in spans if place else ():
-            if place == "forward" and not any(forwards.get(optimizer, ())[span.first : span.last + 1]):
-                continue  # no forward was seen, so none could move it
-            seen = span.moved(PLACES[place or "step"])
-            for first, last, predicted in predictions.over(tensor, span):
-                if {seen, predicted} == {YES, NO} and (seen is YES or _any_taken(outcomes, first, last)):
-                    key = (tensor, place or "", predicted)
-                    note = found.setdefault(key, [first, last, 0])
-                    note[0], note[1] = min(note[0], first), max(note[1], last)
-                    note[2] += min(span.looks, last - first + 1)
-    for (tensor, where, predicted), numbers in found.items():
-        yield Surprise(chapter.structure.full_name(tensor), where, predicted, *numbers)
-
-
-def _any_taken(outcomes: Sequence[int], first: int, last: int) -> bool:
-    """Tell whether one of the steps was taken to its end: in others weights stay still whatever the flags say."""
-    return any(outcomes[step - 1] == TAKEN for step in range(max(first, 1), last + 1))
-
-
-class _Predictions:
-    """What the flags said before each step, worked out once for each state."""
-
-    def __init__(self, chapter: Chapter) -> None:
-        self.chapter = chapter
-        self.starts = [state.step + state.within for state in chapter.states]  # the first step that it is before
-        snapshots = {id(state.snapshot): state.snapshot for state in chapter.states}
-        self.known = {key: judge(snapshot) for key, snapshot in snapshots.items()}
-
-    def over(self, tensor: int, span: Span) -> Iterator[tuple[int, int, Answer]]:
-        """Give what was predicted over a span, and over which of its steps."""
-        first = span.first
-        while first <= span.last:
-            at = bisect_right(self.starts, first)
-            last = min(span.last, self.starts[at] - 1) if at < len(self.starts) else span.last
-            yield first, last, self._of(tensor, self.chapter.states[max(at - 1, 0)].snapshot)
-            first = last + 1
-
-    def _of(self, tensor: int, snapshot: Snapshot) -> Answer:
-        verdicts = self.known[id(snapshot)]
-        if self.chapter.parts[tensor] == "weights":
-            return verdicts.weights[tensor]
-        return verdicts.stats[self.chapter.structure.tensors[tensor].owner]
+            yield from surprises(chapter, self._stretches(chapter), self._forwards_of(), self.outcomes)

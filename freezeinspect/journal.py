@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from typing import Any
 
-from freezeinspect.history import OUTCOMES, TAKEN, Calls, History, Looks, Ranges
+from freezeinspect.chapters import Calls
+from freezeinspect.history import OUTCOMES, TAKEN, History, Looks, Ranges
 from freezeinspect.serial import NotARecord, answer_of, group_of
 from freezeinspect.state import Optimizer, Snapshot, Structure
 
@@ -78,6 +79,10 @@ class Writer:
         """Write that a scaler skipped a step."""
         self._write({"skipped": step})
 
+    def recomputed(self, path: str) -> None:
+        """Write that a module ran forward in a backward before the next step."""
+        self._write({"recomputed": path})
+
     def looked(self, step: int, looks: Looks) -> None:
         """Write what was seen of a step: of the tensors looked at, those that did otherwise than before."""
         optimizer = self._taken[step - 1] if step else 0
@@ -129,6 +134,8 @@ class Replay:
             self.history.stepped(_natural(line.get("optimizer", 0)), outcome, _natural(line.get("forwards", 1)))
         elif "skipped" in line:
             self.history.skipped(self._step(line["skipped"]))
+        elif "recomputed" in line:
+            self.history.recomputed(line["recomputed"])
         elif "looked" in line:
             self._read_looks(line)
         elif "end" in line:

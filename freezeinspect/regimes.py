@@ -15,8 +15,8 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
+from freezeinspect.chapters import part_of
 from freezeinspect.freezing import bn_freeze, freeze, set_train_mode, unfreeze
-from freezeinspect.history import part_of
 from freezeinspect.readers import live
 from freezeinspect.recorder.watch import watch
 from freezeinspect.state import Snapshot

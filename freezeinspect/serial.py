@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from freezeinspect.state import (
-    ABSENT,
-    UNKNOWN,
-    Answer,
-    Finding,
-    Flip,
-    Group,
-    Moved,
-    Movement,
-    Observed,
-    Optimizer,
-    Snapshot,
-    Source,
-    Structure,
-    Surprise,
-    Tensor,
-)
+from freezeinspect.observed import Flip, Lived, Moved, Movement, Observed, Surprise, Times, Turn
+from freezeinspect.state import ABSENT, UNKNOWN, Answer, Finding, Group, Optimizer, Snapshot, Source, Structure, Tensor
 from freezeinspect.verdicts import judge, summarise
 
 SCHEMA = "freezeinspect/1"
@@ -58,7 +43,7 @@ def dumps(snapshot: Snapshot, observed: Observed, source: Source, findings: Iter
         "modules": f"[\n  {modules}\n ]",
         "optimizers": _text(optimizers),
         "imports": _text(list(observed.imports)),
-        "run": _text(_run(observed)),
+        "run": _text(_run(snapshot.structure, observed)),
         "findings": _text([asdict(finding) for finding in findings]),
     }
     return "{\n " + ",\n ".join(f'"{key}": {text}' for key, text in parts.items()) + "\n}"
@@ -101,11 +86,18 @@ def _tensor(snapshot: Snapshot, i: int) -> dict[str, Any]:
     }
 
 
-def _run(observed: Observed) -> dict[str, Any] | None:
+def _run(structure: Structure, observed: Observed) -> dict[str, Any] | None:
     if observed.steps is None:
         return None
-    flips, surprises = ([one._asdict() for one in many] for many in (observed.flips, observed.surprises))
-    return {"steps": observed.steps, "flips": flips, "surprises": surprises}
+    return {
+        "steps": observed.steps,
+        "flips": [one._asdict() for one in observed.flips],
+        "surprises": [one._asdict() for one in observed.surprises],
+        "tensors": [{"name": structure.full_name(i), **one._asdict()} for i, one in enumerate(observed.lived)],
+        "turns": [one._asdict() for one in observed.turns],
+        "in_eval": observed.in_eval,
+        "recomputed": observed.recomputed,
+    }
 
 
 def _groups(numbers: tuple[int, ...] | None) -> list[int] | None:
@@ -178,7 +170,7 @@ def _record(data: dict[str, Any], at: Callable[[str], None]) -> Record:
     at("imports")
     imports = tuple(data["imports"])
     at("run")
-    observed = Observed(movement if any(movement) else (), imports, *_happened(data["run"]))
+    observed = _happened(data["run"], structure, Observed(movement if any(movement) else (), imports))
     at("source")
     return Record(Source(**{key: data["source"][key] for key in asdict(Source())}), snapshot, observed)
 
@@ -248,17 +240,41 @@ def group_of(values: Iterable[Any]) -> Group:
     return group._replace(orphan_shapes=tuple(map(tuple, group.orphan_shapes)))
 
 
-def _happened(run: dict[str, Any] | None) -> tuple[tuple[Flip, ...], tuple[Surprise, ...], int | None]:
+def _happened(run: dict[str, Any] | None, structure: Structure, observed: Observed) -> Observed:
     """Read what happened in a run, where one was watched."""
     if run is None:
-        return (), (), None
+        return observed
     flips = (Flip(*(flip[key] for key in Flip._fields)) for flip in run["flips"])
-    surprises = (Surprise(*(one[key] for key in Surprise._fields)) for one in run["surprises"])
-    return (
-        tuple(flip._replace(before=_flag(flip.before), after=_flag(flip.after)) for flip in flips),
-        tuple(one._replace(predicted=answer_of(str(one.predicted))) for one in surprises),
-        run["steps"],
+    names = [structure.full_name(i) for i in range(len(structure.tensors))]
+    if [one["name"] for one in run["tensors"]] not in ([], names):
+        raise ValueError("tensors: expected those of the modules, parameters first")
+    return replace(
+        observed,
+        flips=tuple(flip._replace(before=_flag(flip.before), after=_flag(flip.after)) for flip in flips),
+        surprises=tuple(_answered(Surprise, one, "predicted") for one in run["surprises"]),
+        steps=run["steps"],
+        lived=tuple(map(_lived, run["tensors"])),
+        turns=tuple(_answered(Turn, one, "training", "required") for one in run["turns"]),
+        in_eval=_times(run["in_eval"]),
+        recomputed=tuple((str(path), int(step)) for path, step in run["recomputed"]),
     )
+
+
+def _answered(kind: Any, data: dict[str, Any], *answers: str) -> Any:
+    """Read a tuple of which some fields are answers."""
+    return kind(*(answer_of(str(data[key])) if key in answers else data[key] for key in kind._fields))
+
+
+def _lived(data: dict[str, Any]) -> Lived:
+    times = {key: _times(data[key]) for key in ("forward", "step", "outside", "though_frozen", "stood")}
+    return Lived(required=answer_of(data["required"]), looks=data["looks"], grad=answer_of(data["grad"]), **times)
+
+
+def _times(data: list[int | None]) -> Times:
+    number, first = data
+    if type(number) is not int:
+        raise ValueError(f"saw {data}, expected a number and a step")
+    return Times(number, first)
 
 
 def _flag(value: Any) -> Answer | float | None:

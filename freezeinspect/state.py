@@ -310,56 +310,6 @@ class Snapshot:
     fingerprints: tuple[str | None, ...] = ()
 
 
-class Moved(NamedTuple):
-    """Whether values moved, by where: in the forward pass, in an optimizer's step, or outside both."""
-
-    forward: Answer = UNKNOWN
-    step: Answer = UNKNOWN
-    outside: Answer = UNKNOWN
-
-
-class Movement(NamedTuple):
-    """What moved in a module's subtree, weights and running statistics apart."""
-
-    weights: Moved = Moved()
-    stats: Moved = Moved()
-    buffers: Moved = Moved()
-
-
-class Flip(NamedTuple):
-    """One flag that changed, of the module at a path or of a parameter by its name, and the call where it is known."""
-
-    step: int
-    within: bool  # the step; else between the one before and it
-    path: str
-    flag: str
-    before: Answer | float | None
-    after: Answer | float | None
-    call: str | None
-
-
-class Surprise(NamedTuple):
-    """A tensor that did otherwise than its flags said it would, in how many looks between which steps."""
-
-    name: str
-    place: str
-    predicted: Answer
-    first: int
-    last: int
-    looks: int
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What was seen rather than read: per module what moved, what a pickle would import, and what happened in a run."""
-
-    movement: tuple[Movement | None, ...] = ()
-    imports: tuple[str, ...] = ()
-    flips: tuple[Flip, ...] = ()
-    surprises: tuple[Surprise, ...] = ()
-    steps: int | None = None  # that were watched
-
-
 @dataclass(frozen=True)
 class Source:
     """Where a record comes from."""

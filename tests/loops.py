@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from freezeinspect.history import FORWARD, OUTSIDE, STEP
+from freezeinspect.chapters import FORWARD, OUTSIDE, STEP
 from oracle import Oracle
 from zoo import Specimen, quiet
 

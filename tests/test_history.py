@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from freezeinspect.history import FAILED, FORWARD, KNOWN, OUTSIDE, SKIPPED, STEP, TAKEN, History, Looks, Span
+from freezeinspect.chapters import FORWARD, KNOWN, OUTSIDE, STEP, Span
+from freezeinspect.history import FAILED, SKIPPED, TAKEN, History, Looks
 from freezeinspect.readers import live
 from freezeinspect.state import NO, UNKNOWN, YES
 from training import pair

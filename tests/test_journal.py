@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from freezeinspect import journal
-from freezeinspect.history import Calls, History, Looks
+from freezeinspect.chapters import Calls
+from freezeinspect.history import History, Looks
 from freezeinspect.journal import Writer, replayed
 from freezeinspect.readers import live
 from freezeinspect.recorder.attention import ranges

@@ -20,8 +20,9 @@ from torch import nn
 from torch.optim import SGD
 
 from freezeinspect import Answer, Finding, Observed, Report, Snapshot, Structure, inspect
+from freezeinspect.observed import Flip, Lived, Moved, Movement, Surprise, Times, Turn
 from freezeinspect.serial import NotARecord, Record, dumps, loads
-from freezeinspect.state import Flip, Group, Moved, Movement, Optimizer, Source, Surprise
+from freezeinspect.state import Group, Optimizer, Source
 from freezeinspect.verdicts import Summary, judge, summarise
 from zoo import ZOO, Residual, Specimen, Tied
 
@@ -44,8 +45,9 @@ def optimizer_of(specimen: Specimen) -> SGD:
 FINDING = Finding("FI001", "a-rule", "error", "0", "seen", "weight", 3, "train.py:7", (0, 1), "model.eval()")
 FLIP = Flip(3, False, "0", "training", Answer.NO, Answer.YES, "train.py:7 in fit")
 SURPRISE = Surprise("0.weight", "step", Answer.YES, 2, 3, 2)
-MOVED = Movement(stats=Moved(forward=Answer.YES))
-SEEN = Observed((None, MOVED), ("collections.OrderedDict",), (FLIP,), (SURPRISE,), 3)
+MOVED, TURN = Movement(stats=Moved(forward=Answer.YES)), Turn(2, "0", Answer.YES, Answer.NO, None)
+RUN = ((FLIP,), (SURPRISE,), 3, (Lived(),) * 5, (TURN,), Times(1, 2), (("0", 2),))
+SEEN = Observed((None, MOVED), ("collections.OrderedDict",), *RUN)
 WHENCE = Source("file", "model.pt", "zip", "module")
 
 
@@ -60,7 +62,6 @@ EVERYTHING = text_of_everything()
 
 
 def full() -> dict[str, Any]:
-    """Give a JSON record in which every list has something."""
     return json.loads(EVERYTHING)
 
 
@@ -359,9 +360,6 @@ def test_an_answer_that_is_none_of_the_five_words_is_refused(path: tuple[Any, ..
 )
 def test_a_record_that_contradicts_itself_is_refused(path: tuple[Any, ...], value: Any, seen: str) -> None:
     assert seen in refusal(spoiled(path, value))
-
-
-# The totals.
 
 
 def test_the_summary_counts_elements_modes_and_layers_with_statistics() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from freezeinspect.observed import Moved, Movement
 from freezeinspect.readers.live import read
 from freezeinspect.state import (
     ABSENT,
@@ -23,8 +24,6 @@ from freezeinspect.state import (
     UNKNOWN,
     YES,
     Answer,
-    Moved,
-    Movement,
     Snapshot,
     Structure,
     Tensor,

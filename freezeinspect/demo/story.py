@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
 
+from freezeinspect.chapters import FORWARD, STEP
 from freezeinspect.demo.experiment import Run, Step
-from freezeinspect.history import FORWARD, STEP
 from freezeinspect.state import Answer, combine
 from freezeinspect.views.rows import MODE, WORD
 from freezeinspect.views.text import table

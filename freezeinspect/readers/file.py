@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, NamedTuple
 
 from freezeinspect.history import History
+from freezeinspect.observed import Observed
 from freezeinspect.readers import exported, imports, log, modules, statedicts, torchscript
 from freezeinspect.readers.archive import START, Archive
 from freezeinspect.readers.checkpoints import Chosen, choose
@@ -26,7 +27,8 @@ from freezeinspect.readers.safetensors import SafeTensors
 from freezeinspect.readers.stored import Modules, Stored, ordered, snapshot
 from freezeinspect.readers.unpickle import unpickle
 from freezeinspect.readers.values import Unrecorded, Values
-from freezeinspect.state import Observed, Snapshot, Source
+from freezeinspect.state import Snapshot, Source
+from freezeinspect.verdicts import STATISTICS
 
 FORMAT, SCRIPT = "torch zip", "TorchScript"
 STANDARD_INPUT = "-"
@@ -42,6 +44,7 @@ _STARTS = {  # of files that people have beside torch's
     b"\x93NUMPY": "a NumPy array",
     b"\x80": "a plain pickle",
 }
+COUNTED = (*STATISTICS, "num_batches_tracked")
 _WAY_OUT = "what this version reads is what torch and safetensors write"
 
 
@@ -67,6 +70,14 @@ def read(
     with opened(path, key) as one:
         prints = one.values.fingerprints() if values else ()
         return replace(one.snapshot, fingerprints=prints), one.observed, one.source
+
+
+def read_statistics(path: str | os.PathLike[str], key: str | None = None) -> tuple[Snapshot, Observed, Source]:
+    """Read a file as `read` does, with fingerprints of running statistics and no other values. Raises Unreadable."""
+    with opened(path, key) as one:
+        names = one.snapshot.structure.columns[1] if one.history is None else ()
+        prints = tuple(one.values.fingerprint(i) if name in COUNTED else None for i, name in enumerate(names))
+        return replace(one.snapshot, fingerprints=prints if any(prints) else ()), one.observed, one.source
 
 
 @contextmanager

@@ -22,16 +22,7 @@ from freezeinspect.readers.flags import (
     stray_names,
     ties,
 )
-from freezeinspect.state import (
-    ABSENT,
-    NO,
-    YES,
-    Columns,
-    Group,
-    Optimizer,
-    Snapshot,
-    Structure,
-)
+from freezeinspect.state import ABSENT, NO, YES, Columns, Group, Optimizer, Snapshot, Structure
 from freezeinspect.walk import NotAModule, held, in_words, walk
 
 

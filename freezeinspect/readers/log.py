@@ -7,7 +7,8 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any, BinaryIO
 
-from freezeinspect.history import KNOWN, History, Ranges
+from freezeinspect.chapters import KNOWN
+from freezeinspect.history import History, Ranges
 from freezeinspect.journal import SCHEMA, Replay, replayed
 from freezeinspect.readers.limits import LIMITS, Unreadable
 from freezeinspect.serial import KINDS, NotARecord
@@ -69,6 +70,9 @@ class Checked(Replay):
         for key in _LISTS:
             if isinstance(line, dict) and key in line:
                 self._check_list(key, line[key])
+        if "recomputed" in line:
+            path = line["recomputed"]
+            _check(isinstance(path, str) and path in self._structure.index, "recomputed: a module that is not there")
         structure, flagged = self._structure, "within" in line
         super().read(line)
         if self._structure is not structure and "shared" in line:

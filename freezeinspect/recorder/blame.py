@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from freezeinspect.history import FLAGS, Calls
+from freezeinspect.chapters import FLAGS, Calls
 
 if TYPE_CHECKING:
     from freezeinspect.recorder.roster import Roster

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from freezeinspect.history import FORWARD, KNOWN, OUTSIDE, STEP, Looks, part_of
+from freezeinspect.chapters import FORWARD, KNOWN, OUTSIDE, STEP, part_of
+from freezeinspect.history import Looks
 from freezeinspect.recorder.attention import Attention
 from freezeinspect.recorder.evidence import Digest, Look, Values
 from freezeinspect.state import Structure

@@ -10,7 +10,8 @@ from stat import S_ISREG
 
 import torch
 
-from freezeinspect.history import Calls, Looks
+from freezeinspect.chapters import Calls
+from freezeinspect.history import Looks
 from freezeinspect.journal import SCHEMA, Writer
 from freezeinspect.state import Snapshot, Structure
 
@@ -62,6 +63,10 @@ class Log:
     def skipped(self, step: int) -> None:
         """Write that a step was skipped."""
         self._writer.skipped(step)
+
+    def recomputed(self, path: str) -> None:
+        """Write that a module ran forward in a backward."""
+        self._writer.recomputed(path)
 
     def looked(self, step: int, looks: Looks) -> None:
         """Write what was seen of a step."""

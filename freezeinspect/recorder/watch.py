@@ -21,6 +21,7 @@ from freezeinspect.recorder.device import Readback
 from freezeinspect.recorder.ledger import BETWEEN, EVALUATING, STEPPING, TOLD, WHOLE, Ledger, Mark, Seen
 from freezeinspect.recorder.log import Log
 from freezeinspect.recorder.magnitudes import Magnitudes
+from freezeinspect.recorder.recomputation import Recomputation
 from freezeinspect.recorder.roster import Roster
 from freezeinspect.report.run import Run
 from freezeinspect.state import Source
@@ -71,6 +72,7 @@ class Watch:
         self._forwards = self._outer = self._inner = 0
         self._by_hand = False
         self._noted: Snapshot | None = None
+        self._recomputation = Recomputation(self._recompute)
         self._restructure()
         if not at_step:
             self._ledger.start()
@@ -176,6 +178,10 @@ class Watch:
             self._mark(0, EVALUATING)
             self._end(0, TAKEN)
 
+    def _recompute(self, path: str) -> None:
+        for record in self._records:
+            record.recomputed(path)
+
     # one step
 
     def _abandon(self, optimizer: int) -> None:
@@ -255,6 +261,7 @@ class Watch:
             record.restructured(structure)
         if is_other or self._roster.snapshot is not self._noted:
             self._flag(within=False)
+        self._recomputation.enrol(structure, self._roster.modules)
 
     def _flag(self, within: bool) -> None:
         now = self._roster.snapshot
@@ -308,6 +315,7 @@ class Watch:
         self.is_open = False
         for handle in self._handles:
             handle.remove()
+        self._recomputation.close()
         SCALERS.remove(self)
         if self._blame:
             self._blame.close()

@@ -107,8 +107,17 @@ def check(
     report: Any = source
     if not isinstance(source, Report):
         is_run = hasattr(source, "history")  # of a Watch too
-        report = source.report() if is_run else inspect(source, optimizer, key=key)  # type: ignore[operator, union-attr, arg-type]
+        report = source.report() if is_run else _to_check(source, optimizer, key)  # type: ignore[operator, union-attr, arg-type]
     return selected(report.snapshot.structure, report.findings, select, ignore, allow)
+
+
+def _to_check(model: nn.Module | str | os.PathLike[str], optimizer: Any, key: str | None) -> Report:
+    """Report a model or a file; of a file's values the running statistics are looked at too."""
+    if optimizer is not None or not isinstance(model, str | os.PathLike):
+        return inspect(model, optimizer, key=key)
+    from freezeinspect.readers import file
+
+    return Report(*file.read_statistics(model, key))
 
 
 def _with_values(model: Model, key: str | None) -> Report:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from freezeinspect.observed import Observed
 from freezeinspect.patterns import MatchesNothing, Pattern, nearest
-from freezeinspect.state import NO, YES, Answer, Finding, Observed, Shape, Snapshot, Source, Structure, Tensor
+from freezeinspect.state import NO, YES, Answer, Finding, Shape, Snapshot, Source, Structure, Tensor
 from freezeinspect.verdicts import Summary, Verdicts, judge, summarise
 
 if TYPE_CHECKING:

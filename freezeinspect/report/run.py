@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from freezeinspect.history import FORWARD, KNOWN, OUTCOMES, OUTSIDE, PLACES, STEP, Chapter, History
+from freezeinspect.chapters import FORWARD, KNOWN, OUTSIDE, PLACES, STEP, Chapter
+from freezeinspect.history import OUTCOMES, History
+from freezeinspect.observed import Flip
 from freezeinspect.report.model import Report
-from freezeinspect.state import Flip, Source
+from freezeinspect.state import Source
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from freezeinspect.state import ABSENT, MIXED, NO, YES, Answer, Group, Observed, Snapshot, Source, Structure, combine
+from freezeinspect.observed import Lived, Observed
+from freezeinspect.state import ABSENT, MIXED, NO, YES, Answer, Group, Snapshot, Source, Structure, combine
 from freezeinspect.verdicts import UNPREDICTABLE, Verdicts, judge
 
 
@@ -167,6 +168,32 @@ class Facts:
         """Write tensors as the user would."""
         return [in_code(self.structure.full_name(i)) for i in tensors]
 
+    @cached_property
+    def stayed_frozen(self) -> tuple[bool, ...]:
+        """Tell which modules were frozen at every watched step: their own parameters, or those of their branch."""
+        own = [0] * len(self.structure)
+        for module, numbers in enumerate(self.parameters if self.observed.lived else ()):
+            for i in numbers:
+                own[module] |= 1 if self.observed.lived[i].required is NO else 2
+        total = self.structure.over_subtrees(own)
+        return tuple((own[i] or total[branch]) == 1 for i, branch in enumerate(self.branches))
+
+    def owners(self, parameters: Iterable[int]) -> Iterator[tuple[int, str | None, list[int]]]:
+        """Give the modules of some parameters: once where these are all of its own, else with the name of each."""
+        for module, some in self.by_module(parameters).items():
+            if len(some) == len(self.parameters[module]):
+                yield module, None, some
+            else:
+                yield from ((module, self.structure.tensors[i].name, [i]) for i in some)
+
+    def lived(self, parameter: int) -> Lived:
+        """Give what a watched run did to a parameter."""
+        return self.observed.lived[parameter]
+
+    def depends_on_mode(self, module: int) -> bool:
+        """Tell a module that does otherwise in train mode: one with statistics, or a dropout that drops."""
+        return self.verdicts.stats[module] is not ABSENT or bool(self.snapshot.dropout[module])
+
     def is_moved_by_hand(self, module: int) -> bool:
         """Tell a module whose weights a run saw move outside the optimizer's steps: an average of another's, say."""
         seen = self.observed.movement[module] if self.observed.movement else None
@@ -187,10 +214,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def in_code(path: str) -> str:
-    """Write the module at a path as the user would, in a model that is named so.
+def in_code(path: str, tensor: str | None = None) -> str:
+    """Write the module at a path, or a tensor of it, as the user would, in a model that is named so.
 
     >>> in_code("head.fc"), in_code("body.0.bn"), in_code("")
     ('model.head.fc', 'model.body[0].bn', 'model')
     """
-    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path.split(".") if part)
+    parts = [*path.split("."), tensor or ""]
+    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts if part)

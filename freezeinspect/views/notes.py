@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from freezeinspect.observed import Observed
 from freezeinspect.readers.imports import is_of_python
-from freezeinspect.state import Group, Observed, Optimizer, Snapshot, Source
+from freezeinspect.state import Group, Optimizer, Snapshot, Source
 from freezeinspect.views.text import WIDTH, visible
 
 IMPORTS = 12  # lines of them

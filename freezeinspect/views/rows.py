@@ -6,7 +6,8 @@ from collections.abc import Hashable, Set
 from typing import NamedTuple
 
 from freezeinspect.folding import folded
-from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, YES, Observed, Shape, Snapshot, Structure
+from freezeinspect.observed import Observed
+from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, YES, Shape, Snapshot, Structure
 from freezeinspect.verdicts import Verdicts
 from freezeinspect.views.totals import Count, Totals, groups_below
 

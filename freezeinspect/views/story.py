@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 
-from freezeinspect.history import FAILED, FORWARD, KNOWN, OUTSIDE, SKIPPED, Chapter, History, Span
-from freezeinspect.state import NO, YES, Flip, Surprise
+from freezeinspect.chapters import FORWARD, KNOWN, OUTSIDE, Chapter, Span
+from freezeinspect.history import FAILED, SKIPPED, History
+from freezeinspect.observed import Flip, Surprise
+from freezeinspect.state import NO, YES
 from freezeinspect.views.text import visible
 
 FLIPS = 8  # lines of flips that are told

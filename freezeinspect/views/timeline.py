@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
+from freezeinspect.chapters import FORWARD, KNOWN, OUTSIDE, STEP, Chapter, Span, State
 from freezeinspect.folding import Line, folded
-from freezeinspect.history import FORWARD, KNOWN, OUTSIDE, STEP, Chapter, Span, State
 from freezeinspect.state import NO, YES, Answer, Snapshot, combine
 from freezeinspect.views.text import ROOT, table, visible
 

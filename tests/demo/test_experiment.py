@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from freezeinspect.chapters import FORWARD, STEP, part_of
 from freezeinspect.demo import experiment, story
 from freezeinspect.demo.network import pretrained
-from freezeinspect.history import FORWARD, STEP, part_of
 from freezeinspect.regimes import REGIMES
 from freezeinspect.state import Answer
 from witness import unchanged

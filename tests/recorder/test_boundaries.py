@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import freezeinspect as fi
-from freezeinspect.history import FORWARD
+from freezeinspect.chapters import FORWARD
 from training import backward, bits, names, pair, train
 
 

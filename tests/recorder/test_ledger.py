@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import freezeinspect as fi
-from freezeinspect.history import FORWARD, KNOWN, OUTSIDE, STEP
+from freezeinspect.chapters import FORWARD, KNOWN, OUTSIDE, STEP
 from training import backward, bits, known, names, pair, train
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 import freezeinspect as fi
-from freezeinspect.history import OUTSIDE, SKIPPED, TAKEN
+from freezeinspect.chapters import OUTSIDE
+from freezeinspect.history import SKIPPED, TAKEN
 from loops import OPTIMIZERS, Expected, Loop, accumulating, checkpointed, closing, compiled, half_precision, plain
 from witness import unchanged
 from zoo import ZOO, Residual

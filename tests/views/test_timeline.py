@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import freezeinspect as fi
-from freezeinspect.history import FORWARD, KNOWN, OUTSIDE, STEP, Span
+from freezeinspect.chapters import FORWARD, KNOWN, OUTSIDE, STEP, Span
 from freezeinspect.views.timeline import LINES, Stretch, moves, timeline
 from training import pair, train
 
