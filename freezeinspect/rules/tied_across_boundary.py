@@ -49,9 +49,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from freezeinspect.rules.facts import Facts, Hit, in_code
 from freezeinspect.state import MIXED, NO, YES, Answer, combine
+
+_Around: TypeAlias = tuple[int, Answer | None]
 
 CODE = "FI108"
 SEVERITY = "warning"
@@ -67,7 +70,8 @@ def check(facts: Facts) -> Iterator[Hit]:
 
 def _across(facts: Facts, tied: list[int], required: Answer) -> Iterator[Hit]:
     owners = sorted(facts.structure.tensors[i].owner for i in tied)
-    around = {i: _surrounding(facts, i, owners) for i in tied}
+    known: dict[int, _Around] = {}
+    around = {i: _surrounding(facts, i, owners, known) for i in tied}
     frozen = [i for i in tied if around[i][1] is NO]
     inside = sorted(around[i][0] for i in frozen)
     training = [i for i in tied if around[i][1] in (YES, MIXED) and not _holds(facts, around[i][0], inside)]
@@ -84,15 +88,23 @@ def _across(facts: Facts, tied: list[int], required: Answer) -> Iterator[Hit]:
     )
 
 
-def _surrounding(facts: Facts, tensor: int, owners: list[int]) -> tuple[int, Answer | None]:
+def _surrounding(facts: Facts, tensor: int, owners: list[int], known: dict[int, _Around]) -> _Around:
     """Give the nearest module above that has parameters outside the tie, and whether those require a gradient."""
     structure, required = facts.structure, facts.snapshot.requires_grad[tensor]
+    passed = []
+    found: _Around = (0, None)
     for module in structure.ancestors(structure.tensors[tensor].owner):
+        passed.append(module)
+        if module in known:
+            found = known[module]
+            break
         within = bisect_left(owners, structure.ends[module]) - bisect_left(owners, module)
         rest = facts.counts[module] - Counter({required: within})
         if rest:
-            return module, combine(rest)
-    return 0, None
+            found = module, combine(rest)
+            break
+    known |= dict.fromkeys(passed, found)
+    return found
 
 
 def _holds(facts: Facts, module: int, inside: list[int]) -> bool:
