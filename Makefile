@@ -40,6 +40,7 @@ bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.report_cost
 	$(BIN)/python -m benchmarks.inspect_cost
 	$(BIN)/python -m benchmarks.watch_cost
+	$(BIN)/python -m benchmarks.check_cost
 
 fuzz: .venv/.installed-test
 	$(BIN)/python tests/hostile/fuzz.py $(MINUTES) $(SEED) $(INPUTS)

@@ -41,6 +41,11 @@ class TestOfAModel:
         assert CODE in {one.code for one in report.findings}
         assert CODE in {one["code"] for one in json.loads(report.to_json())["findings"]}
 
+    def test_each_stands_beside_its_module(self) -> None:
+        report = fi.inspect(leaking())
+        assert CODE in {one.code for one in report["body.0.1"].findings}
+        assert CODE not in {one.code for one in report["head"].findings}
+
     def test_the_line_mends_it(self) -> None:
         model = leaking()
         (one,) = check(model)

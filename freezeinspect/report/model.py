@@ -124,6 +124,11 @@ class ModuleState:
         return tuple(self._structure.tensors[i] for i in self._structure.own[self.number])
 
     @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Give what is wrong with the module itself."""
+        return tuple(one for one in self.report.findings if one.path == self.path)
+
+    @property
     def shape(self) -> Shape | None:
         """Give the output's shape and multiply-adds, where an input was given."""
         return self.report.shapes.get(self.path) if self.report.shapes else None
