@@ -305,7 +305,7 @@ class Watch:
         if self._magnitudes:
             self._measured = self._magnitudes.frame(self._roster.names())
         self._magnitudes = None
-        del self._roster, self._ledger  # or they would keep the model
+        del self._roster, self._ledger, self._recomputation  # or they would keep the model
         self.optimizers = []
 
     def detach(self) -> None:
