@@ -16,12 +16,14 @@ import click
 
 from freezeinspect.patterns import BadPattern, MatchesNothing
 from freezeinspect.readers.limits import Unreadable
-from freezeinspect.report import Report, Run, read
+from freezeinspect.report import Report, read
 from freezeinspect.report import diff as compare
 from freezeinspect.views.text import visible
 
 if TYPE_CHECKING:
     import torch
+
+    from freezeinspect.report.run import Run
 
 
 NARROWEST = 80  # columns; a wider terminal, or COLUMNS, is made use of
@@ -305,7 +307,7 @@ def _with_progress(files: tuple[str, ...]) -> Iterable[str]:
 def _told(report: Report | Run, form: str, colour: bool, depth: int | None, only: str | None, no_fold: bool) -> str:
     if form == "json":
         return report.to_json()
-    if isinstance(report, Run):
+    if not isinstance(report, Report):
         if form == "tree" and depth is None and only is None and not no_fold:
             return str(report)
         report = report.report()

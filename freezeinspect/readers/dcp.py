@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from freezeinspect.readers.checkpoints import NESTING, described
 from freezeinspect.readers.chunks import Chunk, Files, Item, Tensor, opened
+from freezeinspect.readers.directory import METADATA
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.modules import mapping
 from freezeinspect.readers.optimizers import Tally, saved
@@ -16,7 +17,6 @@ from freezeinspect.readers.stored import Stored
 from freezeinspect.readers.tensors import shape_of
 from freezeinspect.readers.unpickle import Pickled, unpickle
 
-METADATA = ".metadata"
 FORMAT = "torch.distributed.checkpoint"
 _TENSOR = Global("torch._utils", "_rebuild_meta_tensor_no_storage")  # has a shape and a dtype, and no bytes
 _GROUPS = "param_groups"

@@ -8,7 +8,6 @@ from pathlib import PurePath
 from typing import Any
 
 from freezeinspect.readers.archive import Extent
-from freezeinspect.readers.dcp import METADATA
 from freezeinspect.readers.documents import parsed
 from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.statedicts import Named
@@ -26,6 +25,7 @@ WEIGHTS = (  # the first that is there
     "diffusion_pytorch_model.bin",
 )
 INDEX = ".index.json"
+METADATA = ".metadata"  # of torch.distributed.checkpoint
 _CONFIG = 2**20  # bytes that an adapter's config may have
 _NAMED = 5  # modules of an adapter
 

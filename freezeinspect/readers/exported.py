@@ -8,7 +8,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from freezeinspect.readers import statedicts
-from freezeinspect.readers.archive import OLD_EXPORT, Archive
+from freezeinspect.readers.archive import EXPORTED, OLD_EXPORT, Archive
 from freezeinspect.readers.checkpoints import listed
 from freezeinspect.readers.documents import parsed
 from freezeinspect.readers.flags import NOT_SEEN, RENAMING
@@ -19,7 +19,6 @@ from freezeinspect.readers.tensors import Place, Rebuilt, place_of
 from freezeinspect.state import NO, YES
 
 FORMAT = "torch.export"
-MARK = "archive_format"  # the member by which torch tells such a file
 DTYPES = {  # torch._export.serde.schema.ScalarType
     1: "uint8",
     2: "int8",
@@ -48,7 +47,7 @@ _FILE = "a file of torch.export"
 _AGAIN = "get the file again"
 _ONLY = "model"  # what torch.export.save calls the one model of a file
 _MODELS, _JSON = "models/", ".json"
-_WRITTEN = {MARK: b"pt2", "archive_version": b"0"}
+_WRITTEN = {EXPORTED: b"pt2", "archive_version": b"0"}
 _LOADED_BY_OTHERS = ("data.pkl", "constants.pkl")
 # What is read of the graph. A text within a text has its quotes escaped, so it is never taken for one of these.
 _SAID = re.compile(rb'"(fqn|nn_module_stack|buffer_name)"\s*+:\s*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
@@ -89,7 +88,7 @@ def _check(archive: Archive) -> None:
     for other in _LOADED_BY_OTHERS:
         if archive.has(other):
             raise Unreadable(
-                f"the zip has both {MARK!r} and {other!r}: which one is loaded, the loader decides; {_AGAIN}"
+                f"the zip has both {EXPORTED!r} and {other!r}: which one is loaded, the loader decides; {_AGAIN}"
             )
     for name, written in _WRITTEN.items():
         seen = archive.read(name) if archive.has(name) else b""

@@ -9,17 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from freezeinspect.history import History
 from freezeinspect.observed import Observed
-from freezeinspect.readers import exported, imports, log, modules, statedicts, torchscript
-from freezeinspect.readers.archive import START, Archive
+from freezeinspect.readers import imports, modules, statedicts
+from freezeinspect.readers.archive import EXPORTED, SCRIPTED, START, Archive
 from freezeinspect.readers.checkpoints import Chosen, choose
-from freezeinspect.readers.chunks import Chunks, Located
-from freezeinspect.readers.dcp import FORMAT as DISTRIBUTED
-from freezeinspect.readers.dcp import METADATA, Checkpoint, imported
-from freezeinspect.readers.directory import INDEX, adapter_in, joined, shards_of, weights_in
+from freezeinspect.readers.directory import INDEX, METADATA, adapter_in, joined, shards_of, weights_in
 from freezeinspect.readers.legacy import MAGIC, Legacy
 from freezeinspect.readers.limits import LIMITS, SHOWN, Unreadable, cut, past
 from freezeinspect.readers.optimizers import beside
@@ -30,7 +26,11 @@ from freezeinspect.readers.values import Unrecorded, Values
 from freezeinspect.state import Snapshot, Source
 from freezeinspect.verdicts import STATISTICS
 
+if TYPE_CHECKING:
+    from freezeinspect.history import History
+
 FORMAT, SCRIPT = "torch zip", "TorchScript"
+_LOG = b'{"schema":"freezeinspect-log/'  # as the journal begins, which is not imported to read a model
 STANDARD_INPUT = "-"
 _NAMED = 5  # unread parts
 _BLOCK = 2**20
@@ -150,8 +150,11 @@ def _with_adapter(source: Source, weights: str) -> Source:
 
 def _of_checkpoint(path: str, name: str, key: str | None, stack: ExitStack) -> Opened:
     """Read a folder of torch.distributed.checkpoint by its .metadata."""
+    from freezeinspect.readers import dcp
+    from freezeinspect.readers.chunks import Chunks, Located
+
     with _opened(path) as file:
-        checkpoint = Checkpoint(file)
+        checkpoint = dcp.Checkpoint(file)
     files = {}
     for one in checkpoint.files():
         with _within(one):
@@ -162,16 +165,16 @@ def _of_checkpoint(path: str, name: str, key: str | None, stack: ExitStack) -> O
     found, stored = _state_dict(chosen.value)
     stored = ordered(stored)
     source = Chunks(files, checkpoint.tensor)
-    observed = Observed(imports=imports.beyond(imported(checkpoint.read), set()))
+    observed = Observed(imports=imports.beyond(dcp.imported(checkpoint.read), set()))
     about = Source(
-        "file", name, DISTRIBUTED, _content("a state_dict", chosen.key, chosen.others) + checkpoint.left_out()
+        "file", name, dcp.FORMAT, _content("a state_dict", chosen.key, chosen.others) + checkpoint.left_out()
     )
     values = Values(source, Located(stored, checkpoint.names(stored), source))
     return Opened(_record(found, stored, chosen), observed, about, values)
 
 
 def _of_file(file: BinaryIO, name: str, key: str | None) -> Opened:
-    if log.is_log(file):
+    if _is_log(file):
         return _of_log(file, name, key)
     return _of_safetensors(file, name, key) if _is_safetensors(file) else _of_torch(file, name, key)
 
@@ -180,6 +183,8 @@ def _of_log(file: BinaryIO, name: str, key: str | None) -> Opened:
     """Read a run's log: the state at its end, and what was seen to move on the way."""
     if key is not None:
         raise Unreadable(f"the log of a run is of one model, with no key {cut(key)}; leave the key out")
+    from freezeinspect.readers import log
+
     history = log.read(file)
     state = history.last.states[-1].snapshot
     about = Source("watch", name, log.FORMAT, log.content(history))
@@ -204,10 +209,12 @@ def _of_torch(file: BinaryIO, name: str, key: str | None) -> Opened:
     else:
         _check_format(file)
         source = Archive(file)
-        if source.has(exported.MARK):
+        if source.has(EXPORTED):
             return _of_exported(source, name, key)
         pickled, form = unpickle(source.pickle()), FORMAT
-        if source.has(torchscript.MARK):  # torch compiles its code, and imports nothing
+        if source.has(SCRIPTED):  # torch compiles its code, and imports nothing
+            from freezeinspect.readers import torchscript
+
             made = torchscript.as_pickled(source, pickled.value)
             pickled, form = replace(pickled, value=made, imports=(), called=frozenset()), SCRIPT
     chosen = choose(pickled.value, key)
@@ -238,6 +245,8 @@ def _record(found: Modules, stored: list[Stored], chosen: Chosen) -> Snapshot:
 
 
 def _of_exported(source: Archive, name: str, key: str | None) -> Opened:
+    from freezeinspect.readers import exported
+
     program = exported.read(source, key)
     stored = ordered(program.tensors)
     content = _content("an exported program", program.key, program.others, program.unread)
@@ -305,13 +314,18 @@ def _standard_input() -> Iterator[BinaryIO]:
         start = piped.read(_BLOCK)
         while start and (not file.tell() or file.tell() <= LIMITS.piped_bytes):
             file.write(start)
-            if file.tell() == len(start) and not (_is_safetensors(file) or _is_legacy(file) or log.is_log(file)):
+            if file.tell() == len(start) and not (_is_safetensors(file) or _is_legacy(file) or _is_log(file)):
                 _check_format(file)
             file.seek(0, 2)
             start = piped.read(_BLOCK)
         if start:
             raise past("piped_bytes", "standard input is larger than what may be written to a temporary file")
         yield file
+
+
+def _is_log(file: BinaryIO) -> bool:
+    file.seek(0)
+    return file.read(len(_LOG)) == _LOG
 
 
 def _is_safetensors(file: BinaryIO) -> bool:

@@ -15,16 +15,9 @@ from freezeinspect.serial import KINDS, NotARecord
 from freezeinspect.state import Snapshot, Structure
 
 FORMAT = SCHEMA
-START = b'{"schema":"freezeinspect-log/'
 _LISTS = ("modules", "tensors", "shared", "runs", "groups", "stray", "calls", "at", "changed")
 _OF_MODULES = ("training", "trainable", "bn_freeze", "drop_freeze", "track_running_stats", "momentum", "dropout")
 _STEPPED = ("groups", "has_grad", "has_state")  # columns that are empty without an optimizer
-
-
-def is_log(file: BinaryIO) -> bool:
-    """Tell a log by how it starts."""
-    file.seek(0)
-    return file.read(len(START)) == START
 
 
 def read(file: BinaryIO) -> History:

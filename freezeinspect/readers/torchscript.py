@@ -10,7 +10,6 @@ from freezeinspect.readers.limits import LIMITS, Unreadable, cut, past
 from freezeinspect.readers.modules import HOLDS
 from freezeinspect.readers.standins import Global, Made, name_of
 
-MARK = "constants.pkl"  # the member by which torch.load tells a TorchScript archive
 _TOP = "__torch__"
 _MANGLED = re.compile(r"___torch_mangle_\d+")
 _CUSTOM = "__torch__.torch.classes."  # objects of C++, which are no modules

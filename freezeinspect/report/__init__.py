@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from freezeinspect.report.difference import Diff
 from freezeinspect.report.model import ModuleState, NoSuchModule, Report
-from freezeinspect.report.run import Run
 
 if TYPE_CHECKING:
     from torch import nn
 
     from freezeinspect.report.findings import Findings
+    from freezeinspect.report.run import Run
 
-__all__ = ["Diff", "ModuleState", "NoSuchModule", "Report", "Run", "check", "diff", "inspect", "read"]
+__all__ = ["Diff", "ModuleState", "NoSuchModule", "Report", "check", "diff", "inspect", "read"]
 
 Model: TypeAlias = "nn.Module | Report | str | os.PathLike[str]"
 
@@ -69,7 +69,11 @@ def read(path: str | os.PathLike[str], key: str | None = None) -> Report | Run:
     from freezeinspect.readers import file
 
     with file.opened(path, key) as one:
-        return Report(*one[:3]) if one.history is None else Run(one.history, one.source)
+        if one.history is None:
+            return Report(*one[:3])
+        from freezeinspect.report.run import Run
+
+        return Run(one.history, one.source)
 
 
 def diff(before: Model, after: Model, *, exact: bool = False, key: str | None = None) -> Diff:

@@ -18,7 +18,8 @@ from torch import nn
 import freezeinspect as fi
 from freezeinspect.cli import main
 from freezeinspect.readers.limits import MIB
-from freezeinspect.report import Run, read
+from freezeinspect.report import read
+from freezeinspect.report.run import Run
 
 PAGE = Path(__file__).parents[2] / "docs/reference/log.md"
 
