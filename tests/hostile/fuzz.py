@@ -317,7 +317,7 @@ def run(seed: int, count: int, seconds: float = float("inf")) -> Outcome:
         with tempfile.TemporaryDirectory() as folder:
             path, checkpoint = Path(folder) / "model.pt", Path(folder) / "checkpoint"
             saved = distributed_corpus(checkpoint)
-            for first in (corpus()[0], b"".join(legacy_corpus()[0]), programs.corpus()[0]):
+            for first in (corpus()[0], corpus()[-1], b"".join(legacy_corpus()[0]), programs.corpus()[0]):
                 path.write_bytes(first)
                 outcome_of(path)
             outcome_of(checkpoint)  # what is imported on first use is imported now; so are Python's own text codecs
