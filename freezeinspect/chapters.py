@@ -67,16 +67,11 @@ class Chapter:
     first: int  # step
     states: list[State] = field(default_factory=list)
     spans: dict[tuple[int, int], list[Span]] = field(default_factory=dict)
-    optimizers: int = 1  # as far as they have spans
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
         """Say of each tensor what it is to training."""
         return tuple(part_of(self.structure, i) for i in range(len(self.structure.tensors)))
-
-    def spans_of(self, tensor: int) -> list[Span]:
-        """Give the spans of one tensor over all optimizers, as they began."""
-        return sorted(span for one in range(self.optimizers) for span in self.spans.get((one, tensor), ()))
 
     def spans_by_tensor(self) -> list[list[Span]]:
         """Give the spans of every tensor over all optimizers, as they began."""

@@ -83,7 +83,6 @@ class History:
     def _begin(self, optimizer: int, step: int, looks: Looks) -> None:
         """Begin the spans of what changed; the rest is settled with the looks that follow."""
         spans = self.last.spans
-        self.last.optimizers = max(self.last.optimizers, optimizer + 1)
         for tensor, seen in looks.changed.items():
             spans.setdefault((optimizer, tensor), []).append(Span(step, step, 0, seen))
 

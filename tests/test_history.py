@@ -37,14 +37,14 @@ class TestSpans:
         for _ in range(1000):
             look(run, None)
         run.settle()
-        assert run.last.spans_of(WEIGHT) == [Span(1, 1001, 1001, MOVED)]
+        assert run.last.spans_by_tensor()[WEIGHT] == [Span(1, 1001, 1001, MOVED)]
 
     def test_another_begins_where_it_does_otherwise(self) -> None:
         run = history()
         for seen in (MOVED, None, STILL, None):
             look(run, seen)
         run.settle()
-        assert run.last.spans_of(WEIGHT) == [Span(1, 2, 2, MOVED), Span(3, 4, 2, STILL)]
+        assert run.last.spans_by_tensor()[WEIGHT] == [Span(1, 2, 2, MOVED), Span(3, 4, 2, STILL)]
         assert [run.moved(step)[WEIGHT] for step in range(1, 5)] == [STEP, STEP, 0, 0]
 
     def test_steps_that_nobody_looked_at_lie_between_looks_and_are_not_counted_as_such(self) -> None:
@@ -53,7 +53,7 @@ class TestSpans:
         run.stepped(0, TAKEN, 1)
         look(run, None)
         run.settle()
-        assert run.last.spans_of(WEIGHT) == [Span(1, 3, 2, MOVED)]
+        assert run.last.spans_by_tensor()[WEIGHT] == [Span(1, 3, 2, MOVED)]
 
     def test_a_step_is_told_by_the_looks_of_its_own_optimizer(self) -> None:
         run = history()

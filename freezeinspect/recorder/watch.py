@@ -385,8 +385,8 @@ def watch(
     """Watch a training loop, which stays as it is: who may move, who moved, and what flipped, at every step.
 
     A context manager; or call `close()`. A step is one of an optimizer, one or a list; without, a forward of the model.
-    `evidence` is "auto", which looks at every step at first and after each flip and then keeps within half a percent
-    of the step's time, or "off"; `every=n` looks at every nth step whole. `blame` finds the call behind each flip, and
+    `evidence` is "auto", which looks at every step at first and after each flip and then gives weights half a percent
+    of the steps' time, or "off"; `every=n` looks at every nth step whole. `blame` finds the call behind each flip, and
     slows these calls down. `magnitudes` measures how far weights move, and copies them for it. `log` is a file for the
     steps, whole to the last finished one whatever ends the run. Raises NotAModule, NotAnOptimizer, ValueError, OSError.
     """

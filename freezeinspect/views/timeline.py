@@ -17,9 +17,6 @@ _WORDS = {"training": {YES: "train", NO: "eval"}, "requires_grad": {YES: "yes", 
 _PLACES = {"weights": (STEP, OUTSIDE), "stats": (FORWARD, STEP | OUTSIDE)}  # where it is usual to move, and where not
 
 
-_ODD = {FORWARD: "in forward", STEP: "in step", OUTSIDE: "outside"}
-
-
 class Stretch(NamedTuple):
     """Steps over which a word holds."""
 

@@ -81,7 +81,8 @@ sys.exit(3)
 def test_what_led_to_the_first_step_is_unknown_and_the_step_itself_is_seen(tmp_path: Path) -> None:
     run(tmp_path, "model = network()\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)\nstep(model, optimizer)")
     (chapter,) = log(tmp_path / "train.fi.jsonl").history.chapters
-    seen = {chapter.structure.full_name(i): chapter.spans_of(i)[0] for i in range(len(chapter.structure.tensors))}
+    spans = chapter.spans_by_tensor()
+    seen = {chapter.structure.full_name(i): spans[i][0] for i in range(len(chapter.structure.tensors))}
     assert [str(seen["0.weight"].moved(place)) for place in (1, 2, 4)] == ["unknown", "yes", "unknown"]
     assert [str(seen["1.running_mean"].moved(place)) for place in (1, 2, 4)] == ["unknown", "no", "unknown"]
 
