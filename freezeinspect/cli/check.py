@@ -1,0 +1,86 @@
+"""The commands check and explain: what is wrong, and the pages of the rules."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from freezeinspect.cli.output import fail, put
+from freezeinspect.patterns import BadPattern
+from freezeinspect.readers.limits import Unreadable
+from freezeinspect.views.text import visible
+
+
+class _Check(click.Command):
+    """A command whose options have their defaults from pyproject.toml."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        return super().make_context(*args, default_map=_settings(), **kwargs)
+
+
+@click.command(cls=_Check)
+@click.argument("file")
+@click.option(
+    "--select", multiple=True, metavar="RULE", help="Apply this rule alone, by code or name; may be repeated."
+)
+@click.option("--ignore", multiple=True, metavar="RULE", help="Leave this rule out; repeatable.")
+@click.option("--allow", multiple=True, metavar="RULE[:PATTERN]", help="Allow what it finds, there; repeatable.")
+@click.option("--fail-on", type=click.Choice(["error", "warning", "info"]), default="error", show_default=True)
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
+@click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
+def check(file: str, form: str, fail_on: str, key: str | None, **which: Any) -> None:
+    """Find what is wrong in a FILE, or in a run's log.
+
+    `[tool.freezeinspect]` in pyproject.toml, here or above, may have select, ignore, allow and fail-on. Exit code 1:
+    there are findings of --fail-on or worse; 2: the file cannot be read, or there is no such rule.
+    """
+    from freezeinspect.report import check as find
+    from freezeinspect.report.findings import NoSuchRule
+    from freezeinspect.views.findings import github
+
+    try:
+        found = find(file, key=key, **which)
+    except (Unreadable, BadPattern, NoSuchRule) as error:
+        fail(visible(str(error)))
+    put(found.to_json() if form == "json" else github(found, file) if form == "github" else str(found), None)
+    if found.at_least(fail_on):
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("rule", required=False)
+def explain(rule: str | None) -> None:
+    """Show the page of a RULE, or list them all.
+
+    A rule goes by its code or its name.
+    """
+    from freezeinspect.report.findings import NoSuchRule, rule_of
+    from freezeinspect.views.findings import catalogue, page
+
+    try:
+        put(catalogue() if rule is None else page(rule_of(rule)), None)
+    except NoSuchRule as error:
+        fail(visible(str(error)))
+
+
+def _settings() -> dict[str, Any]:
+    """Read `[tool.freezeinspect]` of the nearest pyproject.toml: defaults for the options of check."""
+    import tomllib
+
+    here = Path.cwd()
+    file = next((one / "pyproject.toml" for one in (here, *here.parents) if (one / "pyproject.toml").is_file()), None)
+    if file is None:
+        return {}
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("freezeinspect", {})
+    except (OSError, ValueError) as error:
+        fail(f"{file}: {error}")
+    for key, value in found.items():
+        kind = {"select": list, "ignore": list, "allow": list, "fail-on": str}.get(key)
+        if kind is None or type(value) is not kind:
+            expected = "expected select, ignore, allow: lists, or fail-on: text"
+            fail(f"{file}: tool.freezeinspect.{key} = {value!r}: {expected}")
+    return {key.replace("-", "_"): value for key, value in found.items()}
