@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from freezeinspect.chapters import FORWARD, OUTSIDE, STEP, Calls, Chapter, Span, State, Stretch, Stretches
 from freezeinspect.lives import holds_any, lives, movements, surprises, turns
 from freezeinspect.observed import Observed, Surprise, Times
-from freezeinspect.state import NO, Snapshot, Structure
+from freezeinspect.state import NO, Group, Snapshot, Structure
 
 TAKEN, SKIPPED, FAILED = range(3)  # what became of a step
 OUTCOMES = ("taken", "skipped", "failed")
@@ -109,11 +110,20 @@ class History:
             flips=tuple(flip for chapter in self.chapters for flip in chapter.flips()),
             surprises=tuple(self.surprises()),
             steps=len(self.taken),
-            lived=tuple(lives(self.last, stretches, self.outcomes)),
+            lived=tuple(lives(self.last, stretches, self.taken, self.outcomes)),
             turns=tuple(turns(self.last, len(self.taken))),
             in_eval=self._in_eval(stretches),
             recomputed=tuple(self._recomputed.items()),
+            orphaned=tuple(self._orphaned()),
         )
+
+    def _orphaned(self) -> Iterator[tuple[int, int]]:
+        """Give the groups that hold tensors of an earlier chapter's model, and the first step of the one without."""
+        for one, other in pairwise(self.chapters):
+            before, after = (_groups(state.snapshot) for state in (one.states[-1], other.states[0]))
+            for number, (was, now) in enumerate(zip(before, after, strict=False)):
+                if was.parameters == now.parameters and (now.orphans or 0) > (was.orphans or 0):
+                    yield number, other.first
 
     def _stretches(self, chapter: Chapter) -> Stretches:
         """Give in which states the steps of each optimizer began, in a chapter."""
@@ -169,3 +179,7 @@ class History:
         self.settle()
         for chapter in self.chapters:
             yield from surprises(chapter, self._stretches(chapter), self._forwards_of(), self.outcomes)
+
+
+def _groups(snapshot: Snapshot) -> list[Group]:
+    return [group for one in snapshot.optimizers for group in one.groups]

@@ -84,12 +84,16 @@ def _parts(stretches: Stretches, optimizer: int, span: Span) -> Iterator[Stretch
 
 def holds_any(snapshot: Snapshot, optimizer: int) -> bool:
     """Tell whether an optimizer holds a tensor of the model."""
-    before = sum(len(groups) for _, groups in snapshot.optimizers[:optimizer])
-    its = range(before, before + len(snapshot.optimizers[optimizer].groups)) if snapshot.optimizers else range(0)
+    its = _groups_of(snapshot, optimizer)
     return any(number in its for numbers in set(snapshot.groups) for number in numbers or ())
 
 
-def lives(chapter: Chapter, stretches: Stretches, outcomes: Sequence[int]) -> Iterator[Lived]:
+def _groups_of(snapshot: Snapshot, optimizer: int) -> range:
+    before = sum(len(groups) for _, groups in snapshot.optimizers[:optimizer])
+    return range(before, before + len(snapshot.optimizers[optimizer].groups)) if snapshot.optimizers else range(0)
+
+
+def lives(chapter: Chapter, stretches: Stretches, taken: Sequence[int], outcomes: Sequence[int]) -> Iterator[Lived]:
     """Say of each tensor what the steps did to it."""
     spans: dict[int, list[tuple[int, Span]]] = {}
     for (optimizer, tensor), many in chapter.spans.items():
@@ -101,12 +105,13 @@ def lives(chapter: Chapter, stretches: Stretches, outcomes: Sequence[int]) -> It
         answer, its = (required[tensor] if required else ABSENT), spans.get(tensor, [])
         forward, step, outside = (_times((s.looks, s.first) for _, s in its if s.seen & p) for p in PLACES.values())
         moved = _times(_moved_frozen(tensor, its, stretches)) if answer in (NO, MIXED) else Times()
+        stale = _times(_stale(tensor, stretches, known, taken)) if answer in (NO, MIXED) else Times()
         stood, grad = Times(), ABSENT
         if answer in (YES, MIXED) and not step.number:
             parts = list(_stood(tensor, its, stretches, known, outcomes))
             stood, grad = _times(part[:2] for part in parts), combine(part[2] for part in parts)
         looks = sum(span.looks for _, span in its)
-        yield Lived(answer, looks, forward, step, outside, moved, stood, grad)
+        yield Lived(answer, looks, forward, step, outside, moved, stood, grad, stale)
 
 
 def _times(seen: Iterable[tuple[int, int]]) -> Times:
@@ -121,6 +126,19 @@ def _moved_frozen(tensor: int, spans: list[tuple[int, Span]], stretches: Stretch
         for part in _parts(stretches, optimizer, span) if span.seen & STEP else ():
             if part.snapshot.requires_grad[tensor] is NO:
                 yield part.sure_looks(span), part.first
+
+
+def _stale(
+    tensor: int, stretches: Stretches, known: Mapping[int, Verdicts], taken: Sequence[int]
+) -> Iterator[tuple[int, int]]:
+    """Give the steps of optimizers that hold a tensor, which began with it frozen and a gradient that moves it."""
+    for optimizer, many in stretches.items():
+        for first, last, snapshot in many:
+            held = snapshot.groups[tensor] or () if snapshot.groups else ()
+            its = _groups_of(snapshot, optimizer)
+            moves = snapshot.requires_grad[tensor] is NO and known[id(snapshot)].weights[tensor] is YES
+            if moves and any(group in its for group in held):
+                yield taken[first - 1 : last].count(optimizer), first
 
 
 def _stood(

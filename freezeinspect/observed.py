@@ -68,6 +68,7 @@ class Lived(NamedTuple):
     though_frozen: Times = Times()  # those of `step` before which it required no gradient
     stood: Times = Times()  # where it moves in no step: the looks at steps that should have moved it
     grad: Answer = ABSENT  # whether it had a gradient at those
+    stale: Times = Times()  # steps of its optimizers which began with it frozen and a gradient left that moves it
 
 
 class Turn(NamedTuple):
@@ -96,3 +97,4 @@ class Observed:
     turns: tuple[Turn, ...] = ()
     in_eval: Times = NEVER  # steps that moved the root's parameters while the root was in eval
     recomputed: tuple[tuple[str, int], ...] = ()  # modules that ran forward in a backward, and the first step of it
+    orphaned: tuple[tuple[int, int], ...] = ()  # groups whose tensors the model has had, and the first step without

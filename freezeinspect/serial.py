@@ -97,6 +97,7 @@ def _run(structure: Structure, observed: Observed) -> dict[str, Any] | None:
         "turns": [one._asdict() for one in observed.turns],
         "in_eval": observed.in_eval,
         "recomputed": observed.recomputed,
+        "orphaned": observed.orphaned,
     }
 
 
@@ -257,6 +258,7 @@ def _happened(run: dict[str, Any] | None, structure: Structure, observed: Observ
         turns=tuple(_answered(Turn, one, "training", "required") for one in run["turns"]),
         in_eval=_times(run["in_eval"]),
         recomputed=tuple((str(path), int(step)) for path, step in run["recomputed"]),
+        orphaned=tuple((int(group), int(step)) for group, step in run["orphaned"]),
     )
 
 
@@ -266,7 +268,8 @@ def _answered(kind: Any, data: dict[str, Any], *answers: str) -> Any:
 
 
 def _lived(data: dict[str, Any]) -> Lived:
-    times = {key: _times(data[key]) for key in ("forward", "step", "outside", "though_frozen", "stood")}
+    keys = ("forward", "step", "outside", "though_frozen", "stood", "stale")
+    times = {key: _times(data[key]) for key in keys}
     return Lived(required=answer_of(data["required"]), looks=data["looks"], grad=answer_of(data["grad"]), **times)
 
 

@@ -223,10 +223,12 @@ class Report:
 
         Raises BadPattern and MatchesNothing.
         """
-        from freezeinspect.views import rows
+        from freezeinspect.views import findings, rows
 
         kept = None if only is None else {module.number for module in self.find(only)}
-        return rows.rows(self.snapshot, self.verdicts, self.observed, self.shapes, depth=depth, fold=fold, kept=kept)
+        codes = findings.codes(self.snapshot.structure, self.findings)
+        about = (self.snapshot, self.verdicts, self.observed, self.shapes, codes)
+        return rows.rows(*about, depth=depth, fold=fold, kept=kept)
 
     def tree(
         self,
@@ -256,11 +258,12 @@ class Report:
         return "\n\n".join(filter(None, [before, drawn, *after]))
 
     def _notes(self) -> tuple[str, list[str]]:
-        """Give what stands above the rows, and below them: the sentence first."""
-        from freezeinspect.views import notes
+        """Give what stands above the rows, and below them: the sentence first, then what is wrong."""
+        from freezeinspect.views import findings, notes
 
+        wrong = findings.beside(self.snapshot.structure, self.findings)
         below = notes.below(self.snapshot, self.observed, self.source)
-        return notes.above(self.source), [self.sentence, *below]
+        return notes.above(self.source), [self.sentence, *filter(None, [wrong]), *below]
 
     def __str__(self) -> str:
         return self.tree()

@@ -120,10 +120,13 @@ class Run:
         return story(self.history)
 
     def told(self) -> list[str]:
-        """Tell it in lines of 80 columns."""
+        """Tell it in lines of 80 columns, with what is wrong."""
+        from freezeinspect.views import findings
         from freezeinspect.views.text import wrapped
 
-        return [wrapped(line, 80) for line in self.story()]
+        report = self.report()
+        wrong = findings.beside(report.snapshot.structure, report.findings)
+        return [*(wrapped(line, 80) for line in self.story()), *(["", wrong] if wrong else [])]
 
     def __str__(self) -> str:
         from freezeinspect.views.timeline import timeline

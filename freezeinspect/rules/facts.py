@@ -147,10 +147,12 @@ class Facts:
     @cached_property
     def frozen_in_groups(self) -> tuple[int, ...]:
         """Give the frozen parameters that are in a group of an optimizer, but those that a run toggles."""
-        required, toggled = self.snapshot.requires_grad, self.toggled
-        return tuple(
-            i for i in self.grouped if required[i] is NO and not (toggled and self.structure.full_name(i) in toggled)
-        )
+        required = self.snapshot.requires_grad
+        return tuple(i for i in self.grouped if required[i] is NO and not self.is_toggled(i))
+
+    def is_toggled(self, parameter: int) -> bool:
+        """Tell a parameter that a run saw both frozen and unfrozen again."""
+        return bool(self.toggled) and self.structure.full_name(parameter) in self.toggled
 
     @cached_property
     def orphan_shapes(self) -> frozenset[tuple[int, ...] | None]:

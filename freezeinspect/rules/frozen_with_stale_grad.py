@@ -3,7 +3,7 @@
 ## What it does
 
 Finds parameters that require no gradient, have one all the same from before, and are in a group whose step would move
-them.
+them. In a watched run it is an error where a step of their own optimizer began so.
 
 ## Why it is bad
 
@@ -58,12 +58,27 @@ SEVERITY = "warning"
 
 
 def check(facts: Facts) -> Iterator[Hit]:
-    """Find frozen parameters that the next step can move: only a gradient makes that so."""
-    moved = (i for i in facts.frozen_in_groups if facts.verdicts.weights[i] is YES)
+    """Find frozen parameters that a step began with, or the next can move: only a gradient makes that so."""
+    stepped = [i for i, one in enumerate(facts.observed.lived) if one.stale.number and not facts.is_toggled(i)]
+    for module, tensors in facts.by_module(stepped).items():
+        names = listed([facts.structure.tensors[i].name for i in tensors])
+        yield Hit(
+            facts.structure.paths[module],
+            f"{names} frozen with a gradient left as their optimizer stepped: the step moves it",
+            _cleared(facts, tensors),
+            severity="error",
+            step=min(facts.lived(i).stale.first or 0 for i in tensors),
+        )
+    known = set(stepped)
+    moved = (i for i in facts.frozen_in_groups if facts.verdicts.weights[i] is YES and i not in known)
     for module, tensors in facts.by_module(moved).items():
         names = listed([facts.structure.tensors[i].name for i in tensors])
         yield Hit(
             facts.structure.paths[module],
             f"{names} frozen with a gradient left: a step before zero_grad() moves it",
-            "".join(f"{name}.grad = " for name in facts.names_of(tensors)) + "None",
+            _cleared(facts, tensors),
         )
+
+
+def _cleared(facts: Facts, tensors: list[int]) -> str:
+    return "".join(f"{name}.grad = " for name in facts.names_of(tensors)) + "None"

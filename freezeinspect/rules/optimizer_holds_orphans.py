@@ -3,7 +3,7 @@
 ## What it does
 
 Finds groups with tensors that no module of the model owns. It is an error where a parameter of the same shape is in the
-model, requires a gradient and is in no group.
+model, requires a gradient and is in no group, and where a watched run saw the tensors in the model before.
 
 ## Why it is bad
 
@@ -58,11 +58,16 @@ def check(facts: Facts) -> Iterator[Hit]:
     """Find groups with orphans; worse where the model has what they were replaced by."""
     if not facts.is_predictable:
         return
+    since = dict(facts.observed.orphaned)
     waiting = {facts.structure.tensors[i].shape for i in facts.left_out}
     for number, group in enumerate(facts.groups):
         if group.orphans:
             has = f"group {number} holds {group.orphans} tensor{'s' * (group.orphans > 1)} that the model does not"
-            if waiting.isdisjoint(group.orphan_shapes):
+            if number in since:
+                yield Hit(
+                    "", f"{has} any more: they were replaced, and it goes on stepping them", REBUILT, step=since[number]
+                )
+            elif waiting.isdisjoint(group.orphan_shapes):
                 yield Hit("", f"{has}: of another model or a criterion, or replaced here", severity="info")
             else:
                 yield Hit("", f"{has}, and the model has others of their shape, which no step moves", REBUILT)

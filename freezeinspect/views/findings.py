@@ -6,20 +6,46 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from freezeinspect.folding import folded
-from freezeinspect.rules import RULES, name_of
+from freezeinspect.rules import RULES, SEVERITIES, name_of
 from freezeinspect.state import Finding, Structure
 from freezeinspect.views.text import ROOT, table, visible, wrapped
 
 WIDTH = 80
+TOLD = 12  # beside a report
 _NAMED = 3  # patterns of one line
 
 
 def text(structure: Structure, found: Sequence[Finding]) -> str:
     """Write findings, most severe first; under each the line that mends it."""
+    return "\n".join(_told(structure, group) for group in _groups(found)) or "no findings"
+
+
+def beside(structure: Structure, found: Sequence[Finding]) -> str:
+    """Write the errors and warnings of a report, no more than TOLD, and count the rest; empty where there are none."""
+    grave = [one for one in found if one.severity != "info"]
+    groups = _groups(sorted(grave, key=lambda one: SEVERITIES.index(one.severity)))
+    told = [_told(structure, group) for group in groups[:TOLD]]
+    left = {"more": sum(map(len, groups[TOLD:])), "for information": len(found) - len(grave) if grave else 0}
+    rest = [f"{number} {what}" for what, number in left.items() if number]
+    return "\n".join([*told, *([f"and {', '.join(rest)}"] if rest else [])])
+
+
+def codes(structure: Structure, found: Sequence[Finding]) -> dict[int, str]:
+    """Give for each module the code of what is worst in it, with a + where there is more; nothing for information."""
+    graves: dict[int, list[Finding]] = {}
+    for one in found:
+        if one.severity != "info":
+            graves.setdefault(structure.index.get(one.path, 0), []).append(one)
+    worst = {i: min(some, key=lambda one: SEVERITIES.index(one.severity)).code for i, some in graves.items()}
+    return {i: code + "+" * (len({one.code for one in graves[i]}) > 1) for i, code in worst.items()}
+
+
+def _groups(found: Sequence[Finding]) -> list[list[Finding]]:
+    """Sort findings that are equal but for their place."""
     groups: dict[tuple[object, ...], list[Finding]] = {}
     for one in found:
         groups.setdefault((one.code, one.severity, one.message, one.step, one.call), []).append(one)
-    return "\n".join(_told(structure, group) for group in groups.values()) or "no findings"
+    return list(groups.values())
 
 
 def _told(structure: Structure, group: Sequence[Finding]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Set
+from collections.abc import Hashable, Mapping, Set
 from typing import NamedTuple
 
 from freezeinspect.folding import folded
@@ -35,6 +35,7 @@ class Row(NamedTuple):
     norm: str
     shape: str = ""
     mult_adds: str = ""
+    finding: str = ""
 
 
 def rows(
@@ -42,6 +43,7 @@ def rows(
     verdicts: Verdicts,
     observed: Observed,
     shapes: dict[str, Shape] | None = None,
+    codes: Mapping[int, str] | None = None,
     *,
     depth: int | None = None,
     fold: bool = True,
@@ -49,10 +51,10 @@ def rows(
 ) -> list[Row]:
     """Fold a snapshot into rows, in pre-order; of all modules, or of those kept and the ones that hold them."""
     structure = snapshot.structure
-    shapes = shapes or {}
+    shapes, codes = shapes or {}, codes or {}
     shown = {above for i in range(len(structure)) if kept is None or i in kept for above in structure.ancestors(i)}
     facts = [
-        (own, shapes.get(path), i in shown)
+        (own, shapes.get(path), codes.get(i), i in shown)
         for i, (own, path) in enumerate(zip(_facts(snapshot, observed), structure.paths, strict=True))
     ]
     totals, groups = Totals(structure), groups_below(snapshot)
@@ -80,6 +82,7 @@ def rows(
                 norm={"none": "", "unknown": "?"}.get(verdicts.normalises_with[i], verdicts.normalises_with[i]),
                 shape="×".join(map(str, shape.output)) if shape and shape.output else "",
                 mult_adds=quantity(shape.mult_adds) if shape else "",
+                finding=codes.get(i, ""),
             )
         )
     return made

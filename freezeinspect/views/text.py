@@ -27,10 +27,19 @@ COLUMNS = {  # of Row, with the heading of each, in order
     "weights": "weights",
     "stats": "running\nstats",
     "norm": "norm\nuses",
+    "finding": "rule",
 }
 HEADINGS = {"shape": "output shape", "mult_adds": "mult-adds", "stats": "running stats", "norm": "norm uses"}
-OPTIONAL = ("shape", "mult_adds", "trainable", "bn_freeze", "group", "norm")  # shown where they say something
-GIVE_WAY = ("params", "norm", "mult_adds")  # in this order, where the width does not do
+OPTIONAL = (
+    "shape",
+    "mult_adds",
+    "trainable",
+    "bn_freeze",
+    "group",
+    "norm",
+    "finding",
+)  # shown where they say something
+GIVE_WAY = ("finding", "params", "norm", "mult_adds")  # in this order, where the width does not do
 ROOT = "(root)"
 LINES = 5_000  # of a tree: nobody reads more
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")

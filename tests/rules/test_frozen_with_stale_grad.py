@@ -69,3 +69,37 @@ def test_what_a_run_toggles_is_not_frozen() -> None:
                 model["D"](model["G"](torch.randn(2, 4))).sum().backward()
                 optimizer.step()
     assert not findings(watch)
+
+
+def run(model: nn.Module, optimizer: torch.optim.Optimizer, freeze_at: int, clear: bool) -> fi.Watch:
+    with fi.watch(model, optimizer) as watch:
+        for n in range(1, 7):
+            if clear:
+                optimizer.zero_grad()
+            if n == freeze_at:
+                model[0].requires_grad_(False)
+            model(torch.ones(2, 4)).sum().backward()
+            optimizer.step()
+    return watch
+
+
+def test_a_step_that_began_so_is_an_error_with_its_number() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    watch = run(model, SGD(model.parameters(), 0.1), freeze_at=4, clear=False)
+    (one,) = found = findings(watch)
+    assert told(found) == [("0", "error")]
+    assert one.step == 4
+    assert one.message == "weight, bias frozen with a gradient left as their optimizer stepped: the step moves it"
+    assert watch.report().observed.lived[0].stale == (3, 4)
+    assert "FI301" in {each.code for each in fi.check(watch)}
+
+
+def test_the_report_of_a_run_keeps_it_in_its_json() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    report = run(model, SGD(model.parameters(), 0.1), freeze_at=4, clear=False).report()
+    assert fi.Report.from_json(report.to_json()).findings == report.findings
+
+
+def test_where_zero_grad_came_first_the_steps_are_silent() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    assert not findings(run(model, SGD(model.parameters(), 0.1), freeze_at=4, clear=True))

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import freezeinspect as fi
+from freezeinspect.state import YES
 from zoo import ZOO, quiet
 
 
@@ -53,6 +55,40 @@ def test_a_frozen_language_model_with_adapters_of_its_own_has_nothing_wrong() ->
     model.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
     found = fi.check(model, torch.optim.SGD([model.model.layers[0].self_attn.q_proj.weight], 0.1))
     assert not found.at_least("warning")
+
+
+PEFT_WARNS = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+
+def with_adapters() -> nn.Module:
+    kind = LoraConfig(r=2, target_modules=r".*layer\.\d\.convolution", modules_to_save=["classifier"])
+    return get_peft_model(ZOO["resnet"]().model, kind)
+
+
+@PEFT_WARNS
+def test_adapters_of_peft_over_a_base_with_batchnorm_leave_its_statistics_moving() -> None:
+    model = with_adapters().train()
+    found = fi.check(model, torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]))
+    assert counted(found) == {"FI101": norms(model)}
+    assert all(one.path.startswith("base_model.model.resnet.") for one in found)
+
+
+@PEFT_WARNS
+def test_they_are_silent_where_its_norms_are_in_eval_and_a_run_proves_it() -> None:
+    model = with_adapters().train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with fi.watch(model, optimizer, every=1) as watch:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(2, 3, 32, 32)).logits.sum().backward()
+            optimizer.step()
+    assert not fi.check(watch).at_least("warning")
+    moved = {module.path for module in watch.report() if module.weights_move is YES and module.tensors}
+    assert moved
+    assert all("lora_" in path or "modules_to_save" in path for path in moved)
 
 
 def test_gradient_checkpointing_updates_the_statistics_twice() -> None:
