@@ -1,5 +1,6 @@
 """The one list of public names."""
 
+from freezeinspect.distributed import compare_ranks as compare_ranks
 from freezeinspect.freezing import bn_freeze as bn_freeze
 from freezeinspect.freezing import freeze as freeze
 from freezeinspect.freezing import freeze_all_but as freeze_all_but

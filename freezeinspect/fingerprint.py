@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -37,6 +38,15 @@ def of_tensor(tensor: torch.Tensor) -> str | None:
     with torch.no_grad():
         plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     return of_bytes(dtype, tensor.shape, [buffer_of(plain)])
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """Give this rank's own part of a DTensor; any other tensor as it is."""
+    kinds = sys.modules.get("torch.distributed.tensor")
+    if kinds is None or not isinstance(tensor, kinds.DTensor):
+        return tensor
+    part: torch.Tensor = tensor._local_tensor
+    return part
 
 
 def buffer_of(tensor: torch.Tensor) -> Buffer:

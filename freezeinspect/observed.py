@@ -81,6 +81,16 @@ class Turn(NamedTuple):
     call: str | None
 
 
+class Disagreement(NamedTuple):
+    """A flag, or the values of a tensor, that are not the same on all ranks; `seen` has each word with its ranks."""
+
+    path: str
+    tensor: str | None
+    what: str
+    seen: tuple[tuple[str, tuple[int, ...]], ...]
+    step: int | None = None
+
+
 @dataclass(frozen=True)
 class Observed:
     """What was seen rather than read: what moved, what a pickle would import, and what happened in a run.
@@ -97,4 +107,5 @@ class Observed:
     turns: tuple[Turn, ...] = ()
     in_eval: Times = NEVER  # steps that moved the root's parameters while the root was in eval
     recomputed: tuple[tuple[str, int], ...] = ()  # modules that ran forward in a backward, and the first step of it
+    ranks: tuple[Disagreement, ...] = ()  # where those that train one model differ
     orphaned: tuple[tuple[int, int], ...] = ()  # groups whose tensors the model has had, and the first step without

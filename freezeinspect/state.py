@@ -284,6 +284,15 @@ class Optimizer(NamedTuple):
     groups: tuple[Group, ...]
 
 
+class Reduction(NamedTuple):
+    """What DistributedDataParallel settled when it wrapped the module at a path, and does not change any more."""
+
+    path: str
+    parameters: int  # whose gradients it averages over the ranks: those that required one, each tied one once
+    ignored: tuple[str, ...]  # names below the path
+    finds_unused: bool
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The flags of one moment, in columns beside one Structure.
@@ -308,6 +317,7 @@ class Snapshot:
     has_grad: tuple[Answer, ...] = ()
     has_state: tuple[Answer, ...] = ()
     fingerprints: tuple[str | None, ...] = ()
+    reductions: tuple[Reduction, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ WRAPPERS = {  # wrappers that users never named, and where each keeps the module
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
     "torch.optim.swa_utils.AveragedModel": "module",
+    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": "_fsdp_wrapped_module",
+    "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.CheckpointWrapper": "_checkpoint_wrapped_module",
 }
 
 
@@ -71,12 +73,14 @@ def apply_leaf(m: Modules, f: Callable[[nn.Module], Any]) -> None:
         f(module)
 
 
-def walk(m: Modules, shared: list[tuple[str, int]] | None = None) -> Iterator[tuple[str, nn.Module]]:
+def walk(
+    m: Modules, shared: list[tuple[str, int]] | None = None, wrapped: list[tuple[str, nn.Module]] | None = None
+) -> Iterator[tuple[str, nn.Module]]:
     """Give the path and module of every visit in pre-order, children taken before their parent is handed out.
 
     Given a list, it enters each module once and adds every further edge to the list (its path, and which module
     in order of visits); it also passes over wrappers that the user never named (WRAPPERS), so the paths are those
-    the user wrote.
+    the user wrote, and adds the wrappers to `wrapped` with the path of what is in them.
     """
     visited: dict[int, int] = {}  # how often; or, when once is enough, as which
     plain: set[type] = set()  # classes known to be modules, and no wrappers to pass over
@@ -89,6 +93,8 @@ def walk(m: Modules, shared: list[tuple[str, int]] | None = None) -> Iterator[tu
                 stack += [(f"{path}.{i}".lstrip("."), here[i], entry) for i in reversed(range(len(here)))]
                 continue
             if shared is not None:
+                if wrapped is not None:
+                    wrapped += [(path, one) for one in _wrappers(here)]
                 here = unwrapped(here)
             plain.add(_class_of(here))
         key = id(here)
@@ -156,9 +162,16 @@ def _is_module(value: Any) -> bool:
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """Give the module that the user wrote, without the wrappers around it."""
-    while (attribute := _wrapped_at(type(module))) is not None:
-        module = held(module, "_modules")[attribute]
+    for one in _wrappers(module):
+        module = held(one, "_modules")[_wrapped_at(type(one))]
     return module
+
+
+def _wrappers(module: nn.Module) -> Iterator[nn.Module]:
+    """Give a wrapper, and those within it, from the outside in."""
+    while (attribute := _wrapped_at(type(module))) is not None:
+        yield module
+        module = held(module, "_modules")[attribute]
 
 
 def held(module: nn.Module, kind: str) -> Any:

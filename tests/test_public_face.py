@@ -41,6 +41,7 @@ PUBLIC = [
     "bn_freeze",
     "check",
     "children",
+    "compare_ranks",
     "diff",
     "freeze",
     "freeze_all_but",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -22,7 +24,7 @@ from freezeinspect.readers.flags import (
     stray_names,
     ties,
 )
-from freezeinspect.state import ABSENT, NO, YES, Columns, Group, Optimizer, Snapshot, Structure
+from freezeinspect.state import ABSENT, NO, YES, Columns, Group, Optimizer, Reduction, Snapshot, Structure
 from freezeinspect.walk import NotAModule, held, in_words, walk
 
 
@@ -65,8 +67,30 @@ def read(model: nn.Module, optimizers: Any = None, known: Structure | None = Non
         stray=seen.stray,
         requires_grad=requires_grad + buffers,
         fingerprints=_fingerprints(seen.parameters + seen.buffers) if values else (),
+        reductions=tuple(_reductions(seen.wrapped)),
         **_stepped(seen, stepping),
     )
+
+
+def tensors(model: nn.Module) -> list[torch.Tensor]:
+    """Give a model's tensors in the order of its snapshot's structure."""
+    seen = _Seen(model)
+    return seen.parameters + seen.buffers
+
+
+def replicas(model: nn.Module) -> Iterator[nn.parallel.DistributedDataParallel]:
+    """Give each DistributedDataParallel in a model."""
+    wrapped: list[tuple[str, nn.Module]] = []
+    deque(walk(model, [], wrapped), maxlen=0)
+    return (one for _, one in wrapped if isinstance(one, nn.parallel.DistributedDataParallel))
+
+
+def _reductions(wrapped: list[tuple[str, nn.Module]]) -> Iterator[Reduction]:
+    for path, one in wrapped:
+        if isinstance(one, nn.parallel.DistributedDataParallel):
+            about: Any = one._get_ddp_logging_data
+            count = int(about()["num_parameter_tensors"])
+            yield Reduction(path, count, tuple(sorted(one.parameters_to_ignore)), bool(one.find_unused_parameters))
 
 
 def _fingerprints(live: list[torch.Tensor]) -> tuple[str | None, ...]:
@@ -86,6 +110,7 @@ class _Seen:
     def __init__(self, model: nn.Module) -> None:
         self.paths: list[str] = []
         self.shared: list[tuple[str, int]] = []
+        self.wrapped: list[tuple[str, nn.Module]] = []
         self.rows: list[tuple[Any, ...]] = []
         self.stray: dict[int, tuple[str, ...]] = {}
         self.parameters: list[torch.Tensor] = []
@@ -103,7 +128,7 @@ class _Seen:
         parameters, parameter_owners, parameter_names = self.parameters, self.owners[0], self.names[0]
         buffers, buffer_owners, buffer_names = self.buffers, self.owners[1], self.names[1]
         known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-        for here, (path, module) in enumerate(walk(model, self.shared)):
+        for here, (path, module) in enumerate(walk(model, self.shared, self.wrapped)):
             state = module.__dict__
             get = state.get
             try:

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from xxhash import xxh3_128_digest
 
-from freezeinspect.fingerprint import buffer_of
+from freezeinspect.fingerprint import buffer_of, local
 from freezeinspect.recorder import device
 
 Digest = bytes | int | None  # None is not known
@@ -52,8 +52,9 @@ class Values:
 
     def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
         self.tensors = tensors
+        self._is_cut = [local(tensor) is not tensor for tensor in tensors]  # of a DTensor this rank's part is looked at
         self._rows: list[_Row | None] = [None] * len(tensors)
-        self._digests: list[Callable[[int], Digest] | None] = [self._way(tensor) for tensor in tensors]
+        self._digests: list[Callable[[int], Digest] | None] = [self._way(local(tensor)) for tensor in tensors]
 
     def look(self, tensors: Sequence[int]) -> Look:
         """Digest these tensors as they are now."""
@@ -67,14 +68,17 @@ class Values:
                 digests[place] = digest(i)
             elif self.tensors[i].is_cuda:
                 there.setdefault(self.tensors[i].device, []).append(place)
-        late = [device.read(places, [self.tensors[tensors[n]] for n in places]) for places in there.values()]
+        late = [device.read(places, [self._here(tensors[n]) for n in places]) for places in there.values()]
         return Look(tensors, digests, late)
+
+    def _here(self, i: int) -> torch.Tensor:
+        return local(self.tensors[i]) if self._is_cut[i] else self.tensors[i]
 
     def _way(self, tensor: torch.Tensor) -> Callable[[int], Digest] | None:
         """Choose how to digest a tensor; None for one on a device, or without values."""
         if torch.nn.parameter.is_lazy(tensor) or tensor.is_meta:
             return None
-        if _is_traced(tensor):
+        if _is_traced(tensor) or tensor.numel() == 0:  # FSDP leaves some ranks no element
             return lambda _: None
         if is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
             return self._of_parts
@@ -82,7 +86,7 @@ class Values:
 
     def _of_memory(self, i: int) -> Digest:
         """Digest a tensor's memory; None once where it lies otherwise than in the last look, and compares with none."""
-        row, tensor = self._rows[i], self.tensors[i]
+        row, tensor = self._rows[i], self._here(i)
         if row is None or tensor.data_ptr() != row.address or tensor.numel() != row.elements:
             before, row = row, _row(tensor)
             self._rows[i] = row
@@ -95,7 +99,7 @@ class Values:
 
     def _of_parts(self, i: int) -> Digest:
         """Digest what a tensor is made of; None where a part is on a device, or nobody knows the parts."""
-        parts = [_digest_of_part(part) for part in _parts(self.tensors[i])]
+        parts = [_digest_of_part(part) for part in _parts(self._here(i))]
         return None if None in parts else xxh3_128_digest(b"".join(filter(None, parts)))
 
 

@@ -7,7 +7,9 @@ from types import ModuleType
 
 from freezeinspect.rules import (
     dropout_active_in_frozen,
+    flags_changed_after_wrap,
     freeze_attribute_ignored,
+    freeze_lost_in_flat_parameter,
     freeze_state_not_stored,
     frozen_in_optimizer,
     frozen_norm_updates_stats,
@@ -24,6 +26,8 @@ from freezeinspect.rules import (
     optimizer_holds_orphans,
     parametrized_buffers_move,
     pickle_calls_unknown_code,
+    rank_values_diverged,
+    ranks_disagree,
     requires_grad_flipped,
     stats_never_updated,
     stats_updated_twice,
@@ -60,6 +64,10 @@ RULES: tuple[ModuleType, ...] = (
     stats_updated_twice,
     moved_outside_step,
     training_in_eval,
+    ranks_disagree,
+    flags_changed_after_wrap,
+    rank_values_diverged,
+    freeze_lost_in_flat_parameter,
     freeze_state_not_stored,
     pickle_calls_unknown_code,
     stats_never_updated,
@@ -85,5 +93,6 @@ def find(facts: Facts) -> Iterator[Finding]:
                 tensor=hit.tensor,
                 step=hit.step,
                 call=hit.call,
+                ranks=hit.ranks,
                 fix=hit.fix,
             )

@@ -26,6 +26,7 @@ class Hit(NamedTuple):
     tensor: str | None = None
     step: int | None = None
     call: str | None = None
+    ranks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +13,8 @@ import pytest
 
 import freezeinspect as fi
 from freezeinspect.rules import RULES, SEVERITIES, name_of
+from freezeinspect.state import Finding
+from ranks import torchrun
 
 HEADINGS = ["What it does", "Why it is bad", "Example", "Use instead", "When to allow it", "References"]
 IDS = [name_of(rule) for rule in RULES]
@@ -21,15 +25,33 @@ def sections(rule: ModuleType) -> dict[str, str]:
     return {heading: text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def findings(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> fi.Findings:
+def findings(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[Finding]:
     """Run a section's program, and check what it leaves: a watch, or a file, or a model with its optimizer."""
     monkeypatch.chdir(folder)
     (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    if "init_process_group" in program:
+        return on_ranks(program, folder)
     world: dict[str, Any] = {}
     exec(program, world)
     if "watch" in world:
         return fi.check(world["watch"])
     return fi.check(world.get("path", world.get("model")), world.get("optimizer"))
+
+
+ENDING = """
+import sys, freezeinspect as fi
+found = fi.check(globals().get("report", model), None if "report" in globals() else globals().get("optimizer"))
+if distributed.get_rank() == 0:
+    open("found.json", "w").write(found.to_json())
+distributed.destroy_process_group()
+"""
+
+
+def on_ranks(program: str, folder: Path) -> list[Finding]:
+    """Run a program on two ranks, and check there what it leaves: a report of all ranks, or a model."""
+    (folder / "program.py").write_text(program + ENDING, encoding="utf-8")
+    torchrun(folder / "program.py", ranks=2)
+    return [Finding(**one) for one in json.loads((folder / "found.json").read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=IDS)

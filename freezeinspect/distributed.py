@@ -1,0 +1,198 @@
+"""A model on all the ranks that train it: 16 bytes of each are exchanged, and more only where they differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+from xxhash import xxh3_64_digest
+
+from freezeinspect.chapters import FLAGS
+from freezeinspect.fingerprint import local, of_tensor
+from freezeinspect.observed import Disagreement, Observed
+from freezeinspect.readers import live
+from freezeinspect.report import Report
+from freezeinspect.serial import dumps, loads
+from freezeinspect.state import Snapshot, Source
+
+HALF = 8  # bytes: of the flags, and of the values
+KINDS_OF_FLAGS = 16  # different snapshots that are exchanged; of more ranks only their number is told
+VALUES, BUFFERS = "values", "values of a buffer"
+
+
+class NotDistributed(RuntimeError):
+    """There are no ranks to compare."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "torch.distributed is not initialised, so there are no ranks to compare; call it after "
+            "init_process_group(), in a program that torchrun started"
+        )
+
+
+class RankLost(RuntimeError):
+    """A rank did not answer: it ended, or never made this call."""
+
+    def __init__(self, rank: int, error: Exception) -> None:
+        why = str(error).strip().split("\n")[0][:160]
+        super().__init__(
+            f"rank {rank} waited for the others in vain: every rank of the group must make this call, and live until "
+            f"it returns ({type(error).__name__}: {why})"
+        )
+
+
+def compare_ranks(model: nn.Module, optimizer: Any = None, group: dist.ProcessGroup | None = None) -> Report:
+    """Report a model as this rank has it, and where the ranks of a group differ: in flags, and in replicated values.
+
+    A collective call: every rank of the group makes it, or none may, and all get the same answer. Each sends 16
+    bytes; snapshots follow only where these differ. Flags are FI401; parameters that DistributedDataParallel keeps
+    equal, and DTensors that are replicated everywhere, FI403; buffers are information. The values of these are read,
+    which waits for a device. Ranks are the global ones. Raises NotDistributed, RankLost, NotAModule, NotAnOptimizer.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        raise NotDistributed
+    snapshot = live.read(model, optimizer)
+    values = _values(model)
+    mine = digest(snapshot) + xxh3_64_digest(b"".join(values))
+    with answering():
+        all_digests = _gathered(mine, group)
+        flags, contents = ([one[part] for one in all_digests] for part in (slice(0, HALF), slice(HALF, None)))
+        found = differing_flags(exchanged(snapshot, flags, group)) if len(set(flags)) > 1 else []
+        if len(set(contents)) > 1 and not any(one.what == "structure" for one in found):
+            found += _differing_values(snapshot, values, group)
+    return Report(snapshot, Observed(ranks=tuple(found)))
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Say so where a rank is lost in a collective call."""
+    try:
+        yield
+    except (RuntimeError, dist.DistError) as error:
+        raise RankLost(dist.get_rank(), error) from error
+
+
+def digest(snapshot: Snapshot) -> bytes:
+    """Digest what all ranks should agree in. Shapes are no part of it: FSDP cuts them."""
+    return xxh3_64_digest(json.dumps([list(_compared(snapshot).values())], default=str).encode())
+
+
+def _compared(snapshot: Snapshot) -> dict[str, Sequence[Hashable]]:
+    structure = snapshot.structure
+    groups = [group for one in snapshot.optimizers for group in one.groups]
+    return {
+        "structure": (structure.paths, structure.types, *structure.columns[:3]),
+        **{flag: getattr(snapshot, flag) for flag in FLAGS},
+        "requires_grad": snapshot.requires_grad,
+        "groups": tuple(map(_in_groups, snapshot.groups)),
+        "settings": [f"lr {group.lr}, weight decay {group.weight_decay}" for group in groups],
+    }
+
+
+def _in_groups(numbers: tuple[int, ...] | None) -> str:
+    return f"group {', '.join(map(str, numbers))}" if numbers else "no group"
+
+
+def exchanged(
+    snapshot: Snapshot, digests: Sequence[bytes], group: dist.ProcessGroup | None
+) -> dict[tuple[int, ...], Snapshot]:
+    """Give each different snapshot with its ranks; of equal ones the lowest rank sends it."""
+    kinds: dict[bytes, list[int]] = {}
+    for rank, one in enumerate(digests):
+        kinds.setdefault(one, []).append(rank)
+    found = {}
+    for ranks in list(kinds.values())[:KINDS_OF_FLAGS]:
+        source = _global(ranks[0], group)
+        text = [dumps(snapshot, Observed(), Source()) if source == dist.get_rank() else ""]
+        dist.broadcast_object_list(text, source, group)
+        found[tuple(_global(rank, group) for rank in ranks)] = loads(text[0]).snapshot
+    return found
+
+
+def differing_flags(snapshots: Mapping[tuple[int, ...], Snapshot], step: int | None = None) -> list[Disagreement]:
+    """Tell in which flags snapshots differ, by the ranks that each is of."""
+    ranks, several = list(snapshots), list(map(_compared, snapshots.values()))
+    if len({one["structure"] for one in several}) > 1:
+        counts = [f"{len(one['structure'][0])} modules" for one in several]  # type: ignore[arg-type]
+        return [_told("", None, "structure", counts, ranks, step)]
+    structure = next(iter(snapshots.values())).structure
+    found = []
+    for what, *columns in zip(several[0], *(one.values() for one in several), strict=True):
+        for i, words in enumerate(zip(*columns, strict=False)):
+            if len(set(words)) > 1:
+                path, tensor = "", None
+                if what in FLAGS:
+                    path = structure.paths[i]
+                elif what == "settings":
+                    what = f"settings of group {i}"
+                else:
+                    path, tensor = structure.paths[structure.tensors[i].owner], structure.tensors[i].name
+                found.append(_told(path, tensor, what, list(map(str, words)), ranks, step))
+    return found
+
+
+def _told(
+    path: str, tensor: str | None, what: str, words: Sequence[str], ranks: Iterable[tuple[int, ...]], step: int | None
+) -> Disagreement:
+    seen: dict[str, list[int]] = {}
+    for word, some in zip(words, ranks, strict=True):
+        seen.setdefault(word, []).extend(some)
+    return Disagreement(path, tensor, what, tuple((word, tuple(sorted(some))) for word, some in seen.items()), step)
+
+
+def _values(model: nn.Module) -> list[bytes]:
+    """Digest what is replicated, in the order of the structure's tensors; the rest is empty."""
+    kept: set[int] = set()
+    for one in live.replicas(model):
+        ignored: Any = one.parameters_to_ignore
+        kept |= {id(tensor) for name, tensor in _state(one) if name not in ignored}
+    return [
+        bytes.fromhex(of_tensor(local(one)) or "")[:HALF].ljust(HALF, b"\0")
+        if id(one) in kept or _is_replicated(one)
+        else bytes(HALF)
+        for one in live.tensors(model)
+    ]
+
+
+def _state(replica: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from replica.module.named_parameters()
+    yield from replica.module.named_buffers()
+
+
+def _is_replicated(tensor: torch.Tensor) -> bool:
+    return local(tensor) is not tensor and all(one.is_replicate() for one in tensor.placements)  # type: ignore[attr-defined]
+
+
+def _differing_values(
+    snapshot: Snapshot, values: Sequence[bytes], group: dist.ProcessGroup | None
+) -> Iterator[Disagreement]:
+    ranks = [(_global(rank, group),) for rank in range(dist.get_world_size(group))]
+    rows = [[one[at : at + HALF] for at in range(0, len(one), HALF)] for one in _gathered(b"".join(values), group)]
+    structure = snapshot.structure
+    for tensor, several in zip(structure.tensors, zip(*rows, strict=True), strict=True):
+        if len(set(several)) > 1:
+            what = VALUES if tensor.kind == "parameter" else BUFFERS
+            yield _told(structure.paths[tensor.owner], tensor.name, what, [one.hex() for one in several], ranks, None)
+
+
+def _gathered(mine: bytes, group: dist.ProcessGroup | None) -> list[bytes]:
+    """Give the bytes of every rank, as many of each; where the group has no backend for the CPU, by its device."""
+    device = _device(group)
+    sent = torch.frombuffer(bytearray(mine), dtype=torch.uint8).to(device)
+    found = [torch.empty_like(sent) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(found, sent, group)
+    return [bytes(one.tolist()) for one in found]
+
+
+def _device(group: dist.ProcessGroup | None) -> torch.device:
+    kinds = {one.type for one in (group or dist.group.WORLD)._device_types}  # type: ignore[union-attr]
+    return torch.device("cpu" if "cpu" in kinds else next(iter(kinds)))
+
+
+def _global(rank: int, group: dist.ProcessGroup | None) -> int:
+    return dist.get_global_rank(group, rank) if group is not None else rank
