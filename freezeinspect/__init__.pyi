@@ -10,8 +10,8 @@ from freezeinspect.freezing import set_trainable as set_trainable
 from freezeinspect.freezing import unfreeze as unfreeze
 from freezeinspect.observed import Observed as Observed
 from freezeinspect.readers.limits import Unreadable as Unreadable
+from freezeinspect.recorder.opening import watch as watch
 from freezeinspect.recorder.watch import Watch as Watch
-from freezeinspect.recorder.watch import watch as watch
 from freezeinspect.regimes import WhatIf as WhatIf
 from freezeinspect.regimes import what_if as what_if
 from freezeinspect.report import check as check

@@ -6,13 +6,13 @@ Only changes are kept. A tensor that is seen to do the same in a million steps i
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from freezeinspect.chapters import FORWARD, OUTSIDE, STEP, Calls, Chapter, Span, State, Stretch, Stretches
 from freezeinspect.lives import holds_any, lives, movements, surprises, turns
-from freezeinspect.observed import Observed, Surprise, Times
+from freezeinspect.observed import Disagreement, Observed, Surprise, Times
 from freezeinspect.state import NO, Group, Snapshot, Structure
 
 TAKEN, SKIPPED, FAILED = range(3)  # what became of a step
@@ -36,6 +36,7 @@ class History:
         self.outcomes = array("B")
         self.forwards = array("H")
         self.ended = False
+        self._ranks: list[Disagreement] = []
         self._recomputed: dict[str, int] = {}  # by path: the first step before which it ran forward in a backward
         self._same: dict[int, list[int]] = {}  # by optimizer: looks like the last ones, first and last step of them
         self._at: dict[int, Ranges] = {}
@@ -68,6 +69,10 @@ class History:
     def recomputed(self, path: str) -> None:
         """Note that a module with statistics ran forward in a backward, before the next step."""
         self._recomputed.setdefault(path, len(self.taken) + 1)
+
+    def ranked(self, found: Iterable[Disagreement]) -> None:
+        """Note where the ranks differed as a step began."""
+        self._ranks += found
 
     def looked(self, step: int, looks: Looks) -> None:
         """Note what was seen of a step."""
@@ -114,6 +119,7 @@ class History:
             turns=tuple(turns(self.last, len(self.taken))),
             in_eval=self._in_eval(stretches),
             recomputed=tuple(self._recomputed.items()),
+            ranks=tuple(self._ranks),
             orphaned=tuple(self._orphaned()),
         )
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from freezeinspect.chapters import Calls
 from freezeinspect.history import OUTCOMES, TAKEN, History, Looks, Ranges
-from freezeinspect.serial import NotARecord, answer_of, group_of
+from freezeinspect.observed import Disagreement
+from freezeinspect.serial import NotARecord, answer_of, disagreement_of, group_of, reduction_of
 from freezeinspect.state import Optimizer, Snapshot, Structure
 
 SCHEMA = "freezeinspect-log/1"
@@ -65,7 +66,8 @@ class Writer:
         if self._last is None or self._last.optimizers != snapshot.optimizers:
             for kind, groups in snapshot.optimizers:
                 self._write_parts("groups", groups, {**line, "optimizer": kind})
-        self._write({**line, "within": within})
+        reductions = [one._asdict() for one in snapshot.reductions]
+        self._write({**line, "within": within, **({"reductions": reductions} if reductions else {})})
         self._last = snapshot
 
     def stepped(self, optimizer: int, outcome: int, forwards: int) -> None:
@@ -82,6 +84,11 @@ class Writer:
     def recomputed(self, path: str) -> None:
         """Write that a module ran forward in a backward before the next step."""
         self._write({"recomputed": path})
+
+    def ranked(self, found: Iterable[Disagreement]) -> None:
+        """Write where the ranks differed."""
+        for one in found:
+            self._write({"ranks": one._asdict()})
 
     def looked(self, step: int, looks: Looks) -> None:
         """Write what was seen of a step: of the tensors looked at, those that did otherwise than before."""
@@ -136,6 +143,8 @@ class Replay:
             self.history.skipped(self._step(line["skipped"]))
         elif "recomputed" in line:
             self.history.recomputed(line["recomputed"])
+        elif "ranks" in line:
+            self.history.ranked([disagreement_of(line["ranks"])])
         elif "looked" in line:
             self._read_looks(line)
         elif "end" in line:
@@ -184,8 +193,11 @@ class Replay:
             stray = {int(i): tuple(names) for i, names in self._parts.pop("stray", [])}
             calls = {(path, flag): call for path, flag, call in self._parts.pop("calls", [])}
             columns = {name: self._columns[name] for name in (*_OF_MODULES, *_OF_TENSORS)}
-            state = Snapshot(self._structure, stray=stray, optimizers=tuple(self._optimizers), **columns)
-            same = (*map(id, columns.values()), tuple(stray.items()), state.optimizers)
+            reduced = tuple(map(reduction_of, line.get("reductions", [])))
+            state = Snapshot(
+                self._structure, stray=stray, optimizers=tuple(self._optimizers), reductions=reduced, **columns
+            )
+            same = (*map(id, columns.values()), tuple(stray.items()), state.optimizers, reduced)
             self.history.flagged(self._snapshots.setdefault(same, state), bool(line["within"]), calls)
             self._fresh = True
         else:

@@ -18,7 +18,7 @@ from torch import nn
 from freezeinspect.chapters import part_of
 from freezeinspect.freezing import bn_freeze, freeze, set_train_mode, unfreeze
 from freezeinspect.readers import live
-from freezeinspect.recorder.watch import watch
+from freezeinspect.recorder.opening import watch
 from freezeinspect.state import Snapshot
 from freezeinspect.twins import NotCopyable, first_line, never_run, random_states_kept, twin
 from freezeinspect.verdicts import judge

@@ -7,8 +7,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from freezeinspect.observed import Flip, Lived, Moved, Movement, Observed, Surprise, Times, Turn
-from freezeinspect.state import ABSENT, UNKNOWN, Answer, Finding, Group, Optimizer, Snapshot, Source, Structure, Tensor
+from freezeinspect.observed import Disagreement, Flip, Lived, Moved, Movement, Observed, Surprise, Times, Turn
+from freezeinspect.state import (
+    ABSENT,
+    UNKNOWN,
+    Answer,
+    Finding,
+    Group,
+    Optimizer,
+    Reduction,
+    Snapshot,
+    Source,
+    Structure,
+    Tensor,
+)
 from freezeinspect.verdicts import judge, summarise
 
 SCHEMA = "freezeinspect/1"
@@ -42,7 +54,9 @@ def dumps(snapshot: Snapshot, observed: Observed, source: Source, findings: Iter
         "summary": _text(asdict(summarise(snapshot, verdicts))),
         "modules": f"[\n  {modules}\n ]",
         "optimizers": _text(optimizers),
+        "reductions": _text([one._asdict() for one in snapshot.reductions]),
         "imports": _text(list(observed.imports)),
+        "ranks": _text([one._asdict() for one in observed.ranks]),
         "run": _text(_run(snapshot.structure, observed)),
         "findings": _text([asdict(finding) for finding in findings]),
     }
@@ -166,12 +180,15 @@ def _record(data: dict[str, Any], at: Callable[[str], None]) -> Record:
         has_grad=has_grad if optimizers else (),
         has_state=has_state if optimizers else (),
         fingerprints=fingerprints if any(fingerprints) else (),
+        reductions=tuple(map(reduction_of, data.get("reductions", []))),
     )
     movement = of_modules("observed", _movement)
     at("imports")
     imports = tuple(data["imports"])
+    at("ranks")
+    ranks = tuple(map(disagreement_of, data.get("ranks", [])))
     at("run")
-    observed = _happened(data["run"], structure, Observed(movement if any(movement) else (), imports))
+    observed = _happened(data["run"], structure, Observed(movement if any(movement) else (), imports, ranks=ranks))
     at("source")
     return Record(Source(**{key: data["source"][key] for key in asdict(Source())}), snapshot, observed)
 
@@ -239,6 +256,18 @@ def group_of(values: Iterable[Any]) -> Group:
     """Read a group from the values of its fields."""
     group = Group(*values)
     return group._replace(orphan_shapes=tuple(map(tuple, group.orphan_shapes)))
+
+
+def reduction_of(data: dict[str, Any]) -> Reduction:
+    """Read what DistributedDataParallel settled."""
+    path, parameters, ignored, finds_unused = (data[key] for key in Reduction._fields)
+    return Reduction(str(path), int(parameters), tuple(map(str, ignored)), bool(finds_unused))
+
+
+def disagreement_of(data: dict[str, Any]) -> Disagreement:
+    """Read where ranks differ."""
+    seen = tuple((str(word), tuple(map(int, ranks))) for word, ranks in data["seen"])
+    return Disagreement(data["path"], data["tensor"], data["what"], seen, data["step"])
 
 
 def _happened(run: dict[str, Any] | None, structure: Structure, observed: Observed) -> Observed:

@@ -16,7 +16,7 @@ from freezeinspect.chapters import part_of
 from freezeinspect.demo.data import SOURCE, TARGET, batches, faint, load
 from freezeinspect.demo.network import Network, accuracy, with_fresh_head
 from freezeinspect.history import History
-from freezeinspect.recorder.watch import watch
+from freezeinspect.recorder.opening import watch
 from freezeinspect.regimes import Expected, Regime, Verb, made_fresh
 from freezeinspect.state import Snapshot, Structure
 from freezeinspect.verdicts import judge

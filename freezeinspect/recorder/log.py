@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from errno import EEXIST
 from pathlib import Path
 from stat import S_ISREG
@@ -13,6 +14,7 @@ import torch
 from freezeinspect.chapters import Calls
 from freezeinspect.history import Looks
 from freezeinspect.journal import SCHEMA, Writer
+from freezeinspect.observed import Disagreement
 from freezeinspect.state import Snapshot, Structure
 
 _START = b'{"schema":"' + SCHEMA.partition("/")[0].encode()
@@ -67,6 +69,11 @@ class Log:
     def recomputed(self, path: str) -> None:
         """Write that a module ran forward in a backward."""
         self._writer.recomputed(path)
+
+    def ranked(self, found: Iterable[Disagreement]) -> None:
+        """Write where the ranks differed."""
+        self._writer.ranked(found)
+        self.flush()
 
     def looked(self, step: int, looks: Looks) -> None:
         """Write what was seen of a step."""

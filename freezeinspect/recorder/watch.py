@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
+from freezeinspect.distributed import Exchange
 from freezeinspect.history import FAILED, SKIPPED, TAKEN, History, Looks
-from freezeinspect.readers import live
+from freezeinspect.observed import Disagreement
 from freezeinspect.recorder.attention import Attention, ranges
 from freezeinspect.recorder.blame import Blame
-from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers, hookable
+from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers
 from freezeinspect.recorder.device import Readback
 from freezeinspect.recorder.ledger import BETWEEN, EVALUATING, STEPPING, TOLD, WHOLE, Ledger, Mark, Seen
 from freezeinspect.recorder.log import Log
@@ -25,7 +25,7 @@ from freezeinspect.recorder.recomputation import Recomputation
 from freezeinspect.recorder.roster import Roster
 from freezeinspect.report.run import Run
 from freezeinspect.state import Source
-from freezeinspect.walk import NotAModule, unwrapped
+from freezeinspect.walk import unwrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,12 +54,14 @@ class Watch:
         blame: bool = False,
         magnitudes: bool = False,
         at_step: bool = False,  # it opens as a step begins: what the forward before that moved is not known
+        exchange: Exchange | None = None,
     ) -> None:
         self.optimizers = optimizers
         self.history = History()
         self.is_open = True
         self._records: list[Any] = [self.history] if log is None else [self.history, log]
         self._attention = attention
+        self._exchange = exchange
         self._blame: Blame | None = None
         self._magnitudes = Magnitudes(optimizers) if magnitudes else None
         self._measured: pd.DataFrame | None = None
@@ -239,8 +241,14 @@ class Watch:
     def _step(self, optimizer: int, outcome: int) -> None:
         for record in self._records:
             record.stepped(optimizer, outcome, self._forwards)
+        if self._exchange and outcome == TAKEN:
+            self._ranked(self._exchange.stepped(len(self.history.taken), self._roster.snapshot))
         self._counts[optimizer] += 1
         self._forwards = self._outer = self._inner = 0
+
+    def _ranked(self, found: list[Disagreement]) -> None:
+        for record in self._records if found else ():
+            record.ranked(found)
 
     def _note(self, is_other: bool, within: bool) -> None:
         """Note the structure, and the state, where they are others than the last."""
@@ -297,6 +305,8 @@ class Watch:
             self._end(one.optimizer, FAILED)
         self._note(self._roster.reread(), within=False)
         self._settle(wait=True)
+        if self._exchange:
+            self._ranked(self._exchange.settle())
         moved = self._ledger.at_the_end(self._forwards > 0)
         for record in self._records:
             if moved:  # since the last step, so it is told as of that
@@ -323,7 +333,9 @@ class Watch:
     def __enter__(self) -> Watch:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # the other ranks may be in another place by now
+            self._exchange = None
         self.close()
 
     @property
@@ -370,31 +382,3 @@ class Watch:
         return str(self.run)
 
     __repr__ = __str__
-
-
-def watch(
-    model: nn.Module,
-    optimizer: Any = None,
-    *,
-    evidence: str = "auto",
-    every: int | None = None,
-    blame: bool = False,
-    magnitudes: bool = False,
-    log: str | os.PathLike[str] | None = None,
-) -> Watch:
-    """Watch a training loop, which stays as it is: who may move, who moved, and what flipped, at every step.
-
-    A context manager; or call `close()`. A step is one of an optimizer, one or a list; without, a forward of the model.
-    `evidence` is "auto", which looks at every step at first and after each flip and then gives weights half a percent
-    of the steps' time, or "off"; `every=n` looks at every nth step whole. `blame` finds the call behind each flip, and
-    slows these calls down. `magnitudes` measures how far weights move, and copies them for it. `log` is a file for the
-    steps, whole to the last finished one whatever ends the run. Raises NotAModule, NotAnOptimizer, ValueError, OSError.
-    """
-    if not isinstance(model, nn.Module):
-        raise NotAModule(model, groups=False)
-    if evidence not in ("auto", "off"):
-        raise ValueError(f"evidence={evidence!r}: expected 'auto' or 'off'; every=1 looks at every step")
-    if every is not None and (type(every) is not int or every < 1):
-        raise ValueError(f"every={every!r}: expected a number of steps, 1 or more")
-    optimizers = hookable(live.opened(optimizer))
-    return Watch(model, optimizers, Attention(evidence, every), None if log is None else Log(log), blame, magnitudes)

@@ -2,7 +2,7 @@
 
 ## What it does
 
-Finds a DistributedDataParallel that averages the gradients of other parameters than require one now. In a watched run
+Finds a DistributedDataParallel that averages the gradients of more or fewer parameters than require one now. In a run
 it names those that were unfrozen since.
 
 ## Why it is bad
@@ -65,7 +65,7 @@ def check(facts: Facts) -> Iterator[Hit]:
         unfrozen, step = _unfrozen(facts, now)
         name = in_code(one.path)
         fix = f"{name} = torch.nn.parallel.DistributedDataParallel({name}.module)"
-        if unfrozen or len(now) > one.parameters:
+        if len(now) > one.parameters:
             who = listed(unfrozen) if unfrozen else f"{len(now) - one.parameters} of {len(now)} trainable parameters"
             why = "unfrozen after the wrap: no rank learns of the others' gradient"
             yield Hit(one.path, f"{who}, {why}", fix, step=step)

@@ -1,0 +1,216 @@
+"""What ranks do, each scenario by its name: run by torchrun, which leaves what every rank saw as JSON.
+
+`torchrun ranked.py FOLDER`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
+
+import freezeinspect as fi
+
+CPU = torch.device("cpu")
+Said = list[tuple[str, str, str, str | None, tuple[int, ...]]]  # code, severity, path, tensor, ranks
+
+
+def body() -> nn.Sequential:
+    """A network whose first layer is frozen."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    model[0].requires_grad_(False)
+    return model
+
+
+def sharded() -> nn.Sequential:
+    """The same under FSDP2, layer by layer."""
+    model = body()
+    mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
+    for part in (model[0], model[3], model):
+        fully_shard(part, mesh=mesh)
+    return model
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3, at: Callable[[int], Any] = id) -> None:
+    """Train on data of this rank's own; `at` is called before each step with its number."""
+    for step in range(1, steps + 1):
+        at(step)
+        optimizer.zero_grad()
+        model(torch.randn(8, 4) + distributed.get_rank()).square().mean().backward()
+        optimizer.step()
+
+
+def said(report: fi.Report) -> Said:
+    return [(one.code, one.severity, one.path, one.tensor, one.ranks) for one in report.findings if one.code > "FI4"]
+
+
+def rank() -> int:
+    return distributed.get_rank()
+
+
+def agreeing() -> Said:
+    model = DistributedDataParallel(body(), broadcast_buffers=False)
+    optimizer = SGD(model.parameters(), 0.1)
+    before = said(fi.compare_ranks(model, optimizer))
+    train(model, optimizer)
+    return before + said(fi.compare_ranks(model, optimizer))
+
+
+def one_unfrozen() -> Said:
+    model = body()
+    model[0].requires_grad_(rank() == 1)
+    return said(fi.compare_ranks(model))
+
+
+def one_in_train() -> Said:
+    model = body().eval()
+    model[1].train(rank() == 0)
+    return said(fi.compare_ranks(model))
+
+
+def one_with_another_rate() -> Said:
+    model = body()
+    return said(fi.compare_ranks(model, SGD(model.parameters(), 0.1 * (1 + rank()))))
+
+
+def one_with_a_layer_more() -> Said:
+    model = body()
+    if rank() == 0:
+        model.append(nn.ReLU())
+    return said(fi.compare_ranks(model))
+
+
+def unfrozen_after_the_wrap() -> Said:
+    model = DistributedDataParallel(body())
+    model.module[0].requires_grad_(True)
+    optimizer = SGD(model.parameters(), 0.1)
+    train(model, optimizer)
+    return said(fi.compare_ranks(model, optimizer))
+
+
+def frozen_after_the_wrap() -> Said:
+    model = DistributedDataParallel(body())
+    model.module[3].requires_grad_(False)
+    return said(fi.compare_ranks(model))
+
+
+def frozen_after_a_wrap_that_finds_unused() -> Said:
+    model = DistributedDataParallel(body(), find_unused_parameters=True)
+    model.module[3].requires_grad_(False)
+    return said(fi.compare_ranks(model))
+
+
+def unfrozen_in_a_run() -> list[Any]:
+    model = DistributedDataParallel(body())
+    optimizer = SGD(model.parameters(), 0.1)
+    with fi.watch(model, optimizer) as watch:
+        train(model, optimizer, 4, lambda step: model.module[0].requires_grad_(step > 2))
+    (one,) = (one for one in watch.report().findings if one.code == "FI402")
+    return [one.message, one.step, one.fix]
+
+
+def a_run_in_which_one_flips() -> list[Any]:
+    model = DistributedDataParallel(body())
+    optimizer = SGD(model.parameters(), 0.1)
+    with fi.watch(model, optimizer, ranks=True) as watch:
+        train(model, optimizer, 6, lambda step: model.module[1].train(not (step == 3 and rank() == 1)))
+    found = [one for one in watch.report().findings if one.code == "FI401"]
+    return [[one.path, one.step, one.ranks, one.message] for one in found]
+
+
+def a_run_in_which_all_agree() -> list[Any]:
+    model = DistributedDataParallel(body())
+    optimizer = SGD(model.parameters(), 0.1)
+    with fi.watch(model, optimizer, ranks=True) as watch:
+        train(model, optimizer, 6, lambda step: model.module[1].train(step != 3))
+    return said(watch.report())
+
+
+def seen(model: nn.Module, name: str = "") -> dict[str, Any]:
+    """Watch three steps of a model with every tensor looked at: its paths, what requires a gradient, and what moved."""
+    optimizer = SGD([one for one in model.parameters() if one.requires_grad], 0.1)
+    report = fi.inspect(model, optimizer)
+    with fi.watch(model, optimizer, every=1) as watch:
+        train(model, optimizer)
+    moved = {
+        module.path: [str(watch.report().observed.movement[module.number].weights.step), str(module.requires_grad)]
+        for module in report
+    }
+    stats = [str(one.stats.forward) for one in watch.report().observed.movement]
+    types = [module.type and module.type.rpartition(".")[2] for module in report]
+    return {"moved": moved, "stats": stats, "types": types, "findings": said(fi.compare_ranks(model, optimizer))}
+
+
+def under_ddp() -> dict[str, Any]:
+    return seen(DistributedDataParallel(body()))
+
+
+def under_fsdp2() -> dict[str, Any]:
+    return seen(sharded())
+
+
+def under_fsdp1() -> dict[str, Any]:
+    return seen(FullyShardedDataParallel(body(), use_orig_params=True, device_id=CPU))
+
+
+def under_fsdp1_flat() -> dict[str, Any]:
+    model = body()
+    for part in (0, 3):
+        model[part] = FullyShardedDataParallel(model[part], use_orig_params=False, device_id=CPU)
+    return seen(FullyShardedDataParallel(model, use_orig_params=False, device_id=CPU))
+
+
+def one_unfrozen_under_fsdp2() -> Said:
+    model = sharded()
+    model[3].requires_grad_(rank() != 1)
+    return said(fi.compare_ranks(model))
+
+
+def freeze_lost_in_a_flat_parameter() -> Said:
+    inner = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model = FullyShardedDataParallel(inner, use_orig_params=False, device_id=CPU)
+    fi.set_trainable(inner[0], False)
+    return said(fi.inspect(model))
+
+
+SCENARIOS = (
+    agreeing,
+    one_unfrozen,
+    one_in_train,
+    one_with_another_rate,
+    one_with_a_layer_more,
+    unfrozen_after_the_wrap,
+    frozen_after_the_wrap,
+    frozen_after_a_wrap_that_finds_unused,
+    unfrozen_in_a_run,
+    a_run_in_which_one_flips,
+    a_run_in_which_all_agree,
+    under_ddp,
+    under_fsdp2,
+    under_fsdp1,
+    under_fsdp1_flat,
+    one_unfrozen_under_fsdp2,
+    freeze_lost_in_a_flat_parameter,
+)
+
+
+def main(folder: Path) -> None:
+    """Go through the scenarios, on every rank in the same order."""
+    distributed.init_process_group("gloo")
+    found = {scenario.__name__: scenario() for scenario in SCENARIOS}
+    (folder / f"{rank()}.json").write_text(json.dumps(found), encoding="utf-8")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,159 @@
+"""What ranks that train one model agree in, in real processes over gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+import freezeinspect as fi
+from freezeinspect.distributed import NotDistributed
+from ranks import torchrun
+
+PROGRAM = Path(__file__).parent / "ranked.py"
+Seen = list[dict[str, Any]]  # by rank, by scenario
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    folder = tmp_path_factory.mktemp("ranks")
+    torchrun(PROGRAM, request.param, str(folder))
+    return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(request.param)]
+
+
+def test_ranks_that_agree_differ_only_in_statistics_which_is_information(seen: Seen) -> None:
+    assert {(code, severity) for code, severity, *_ in seen[0]["agreeing"]} == {("FI403", "info")}
+    assert all(tensor.startswith("running_") for *_, tensor, _ in seen[0]["agreeing"])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "path", "ranks"),
+    [
+        ("one_unfrozen", "0", [1]),
+        ("one_in_train", "1", [0]),
+        ("one_with_a_layer_more", "", [0]),
+        ("one_unfrozen_under_fsdp2", "3", [1]),
+    ],
+)
+def test_a_rank_that_disagrees_is_named_with_the_module(seen: Seen, scenario: str, path: str, ranks: list[int]) -> None:
+    many = ranks if len(seen) > 2 else [1]  # of two nobody is in the minority
+    assert seen[0][scenario] == [["FI401", "error", path, None, many]]
+
+
+def test_a_learning_rate_of_its_own_is_told(seen: Seen) -> None:
+    ((code, _, path, _, ranks),) = seen[0]["one_with_another_rate"]
+    assert (code, path, len(ranks)) == ("FI401", "", len(seen) - 1)
+
+
+def test_every_rank_gets_the_same_answer(seen: Seen) -> None:
+    own = {
+        "under_fsdp1",
+        "under_fsdp2",
+    }  # where a rank has no element of a parameter, it cannot tell whether that moved
+    for one in seen[1:]:
+        assert {key: one[key] for key in one if key not in own} == {
+            key: seen[0][key] for key in seen[0] if key not in own
+        }
+
+
+def test_unfreezing_after_the_wrap_and_the_silent_divergence_are_found(seen: Seen) -> None:
+    errors = [one for one in seen[0]["unfrozen_after_the_wrap"] if one[1] == "error"]
+    assert [(code, path, tensor) for code, _, path, tensor, _ in errors] == [
+        ("FI402", "", None),
+        ("FI403", "0", "weight"),
+    ]
+
+
+def test_a_run_names_what_was_unfrozen_and_when(seen: Seen) -> None:
+    message, step, fix = seen[0]["unfrozen_in_a_run"]
+    assert message == "0.weight, 0.bias, unfrozen after the wrap: no rank learns of the others' gradient"
+    assert step == 3
+    assert fix == "model = torch.nn.parallel.DistributedDataParallel(model.module)"
+
+
+def test_freezing_after_the_wrap_is_wrong_unless_it_looks_for_unused_parameters(seen: Seen) -> None:
+    assert [one[0] for one in seen[0]["frozen_after_the_wrap"]] == ["FI402"]
+    assert seen[0]["frozen_after_a_wrap_that_finds_unused"] == []
+
+
+def test_a_watch_tells_the_step_at_which_one_rank_flipped_once(seen: Seen) -> None:
+    ((path, step, ranks, message),) = seen[0]["a_run_in_which_one_flips"]
+    assert (path, step, ranks) == ("1", 3, [1])
+    assert "no on rank 1" in message
+    assert "FI401" not in str(seen[0]["a_run_in_which_all_agree"])
+
+
+@pytest.mark.parametrize("scenario", ["under_ddp", "under_fsdp2", "under_fsdp1", "under_fsdp1_flat"])
+def test_names_flags_and_evidence_are_those_of_the_model_that_was_wrapped(seen: Seen, scenario: str) -> None:
+    told = [one[scenario] for one in seen]
+    moved = [one["moved"] for one in told]
+    assert list(moved[0]) == ["", "0", "1", "2", "3"]
+    assert told[0]["types"] == ["Sequential", "Linear", "BatchNorm1d", "ReLU", "Linear"]
+    assert {one["0"][1] for one in moved} == {"no"}
+    assert {one["0"][0] for one in moved} <= {"no", "unknown"}
+    assert {one["3"][0] for one in moved} <= {"yes", "unknown"}
+    assert "yes" in {one["3"][0] for one in moved}
+    assert told[0]["stats"][2] == "yes"
+    assert not [one for one in told[0]["findings"] if one[1] == "error"]
+
+
+def test_a_freeze_that_a_flat_parameter_swallowed_is_found(seen: Seen) -> None:
+    assert seen[0]["freeze_lost_in_a_flat_parameter"] == [["FI404", "error", "0", None, []]]
+
+
+LOST = """
+import os, signal, sys
+import torch
+from torch import distributed, nn
+import freezeinspect as fi
+from freezeinspect.distributed import RankLost
+
+distributed.init_process_group("gloo")
+model = nn.Linear(2, 2)
+fi.compare_ranks(model)
+if distributed.get_rank() == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+try:
+    fi.compare_ranks(model)
+except RankLost as error:
+    print(error)
+os._exit(0)
+"""
+
+
+def test_a_rank_that_was_killed_is_a_clear_error_on_the_others(tmp_path: Path) -> None:
+    (tmp_path / "lost.py").write_text(LOST, encoding="utf-8")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = str(one.getsockname()[1])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "lost.py"],
+            cwd=tmp_path,
+            env={**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (said, complaint), _ = (process.communicate(timeout=120) for process in processes)
+    assert processes[1].returncode == -signal.SIGKILL
+    assert said.startswith("rank 0 waited for the others in vain: every rank of the group must make this call"), (
+        complaint
+    )
+
+
+def test_without_ranks_the_way_out_is_told() -> None:
+    model = nn.Linear(2, 2)
+    for call in (lambda: fi.compare_ranks(model), lambda: fi.watch(model, ranks=True)):
+        with pytest.raises(NotDistributed, match=r"init_process_group\(\), in a program that torchrun started"):
+            call()
