@@ -160,6 +160,8 @@ def _record(data: dict[str, Any], at: Callable[[str], None]) -> Record:
     def of_tensors(key: str, read: Callable[[Any], Any]) -> tuple[Any, ...]:
         return tuple(_read(tensor, key, read, f"modules: tensor {tensor['name']!r}", at) for tensor in tensors)
 
+    at("reductions")
+    reductions = tuple(map(reduction_of, data["reductions"]))
     groups = sum(len(optimizer.groups) for optimizer in optimizers)
     in_groups = of_tensors("groups", lambda numbers: _numbers(numbers, groups))
     has_grad, has_state = of_tensors("has_grad", answer_of), of_tensors("has_state", answer_of)
@@ -180,13 +182,13 @@ def _record(data: dict[str, Any], at: Callable[[str], None]) -> Record:
         has_grad=has_grad if optimizers else (),
         has_state=has_state if optimizers else (),
         fingerprints=fingerprints if any(fingerprints) else (),
-        reductions=tuple(map(reduction_of, data.get("reductions", []))),
+        reductions=reductions,
     )
     movement = of_modules("observed", _movement)
     at("imports")
     imports = tuple(data["imports"])
     at("ranks")
-    ranks = tuple(map(disagreement_of, data.get("ranks", [])))
+    ranks = tuple(map(disagreement_of, data["ranks"]))
     at("run")
     observed = _happened(data["run"], structure, Observed(movement if any(movement) else (), imports, ranks=ranks))
     at("source")

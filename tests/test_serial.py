@@ -20,9 +20,9 @@ from torch import nn
 from torch.optim import SGD
 
 from freezeinspect import Answer, Finding, Observed, Report, Snapshot, Structure, inspect
-from freezeinspect.observed import Flip, Lived, Moved, Movement, Surprise, Times, Turn
+from freezeinspect.observed import Disagreement, Flip, Lived, Moved, Movement, Surprise, Times, Turn
 from freezeinspect.serial import NotARecord, Record, dumps, loads
-from freezeinspect.state import Group, Optimizer, Source
+from freezeinspect.state import Group, Optimizer, Reduction, Source
 from freezeinspect.verdicts import Summary, judge, summarise
 from zoo import ZOO, Residual, Specimen, Tied
 
@@ -47,7 +47,9 @@ FLIP = Flip(3, False, "0", "training", Answer.NO, Answer.YES, "train.py:7 in fit
 SURPRISE = Surprise("0.weight", "step", Answer.YES, 2, 3, 2)
 MOVED, TURN = Movement(stats=Moved(forward=Answer.YES)), Turn(2, "0", Answer.YES, Answer.NO, None)
 RUN = ((FLIP,), (SURPRISE,), 3, (Lived(),) * 5, (TURN,), Times(1, 2), (("0", 2),))
-SEEN = Observed((None, MOVED), ("collections.OrderedDict",), *RUN)
+RANKS = (Disagreement("0", "weight", "requires_grad", (("yes", (0, 2)), ("no", (1,))), 2),)
+REDUCED = (Reduction("", 2, ("0.bias",), True),)
+SEEN = Observed((None, MOVED), ("collections.OrderedDict",), *RUN, RANKS, ((0, 2),))
 WHENCE = Source("file", "model.pt", "zip", "module")
 
 
@@ -55,7 +57,7 @@ def text_of_everything() -> str:
     model = nn.Sequential(nn.BatchNorm1d(2))
     snapshot = inspect(model, SGD(model.parameters(), lr=0.1)).snapshot
     fingerprints = tuple(f"{i:032x}" for i in range(len(snapshot.requires_grad)))
-    return dumps(replace(snapshot, fingerprints=fingerprints), SEEN, WHENCE, [FINDING])
+    return dumps(replace(snapshot, fingerprints=fingerprints, reductions=REDUCED), SEEN, WHENCE, [FINDING])
 
 
 EVERYTHING = text_of_everything()
