@@ -41,6 +41,7 @@ bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.inspect_cost
 	$(BIN)/python -m benchmarks.watch_cost
 	$(BIN)/python -m benchmarks.check_cost
+	$(BIN)/python -m benchmarks.ranks_cost
 
 fuzz: .venv/.installed-test
 	$(BIN)/python tests/hostile/fuzz.py $(MINUTES) $(SEED) $(INPUTS)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import distributed as dist
 from torch import nn
 from xxhash import xxh3_64_digest
 
-from freezeinspect.chapters import FLAGS
+from freezeinspect.agreement import DIGEST, differing_flags, digest, disagreement
 from freezeinspect.fingerprint import local, of_tensor
 from freezeinspect.observed import Disagreement, Observed
 from freezeinspect.readers import live
@@ -20,7 +19,7 @@ from freezeinspect.report import Report
 from freezeinspect.serial import dumps, loads
 from freezeinspect.state import Snapshot, Source
 
-HALF = 8  # bytes: of the flags, and of the values
+HALF = DIGEST  # of what is sent: of the flags, then of the values
 KINDS_OF_FLAGS = 16  # different snapshots that are exchanged; of more ranks only their number is told
 VALUES, BUFFERS = "values", "values of a buffer"
 
@@ -121,27 +120,6 @@ def answering() -> Iterator[None]:
         raise RankLost(dist.get_rank(), error) from error
 
 
-def digest(snapshot: Snapshot) -> bytes:
-    """Digest what all ranks should agree in. Shapes are no part of it: FSDP cuts them."""
-    return xxh3_64_digest(json.dumps([list(_compared(snapshot).values())], default=str).encode())
-
-
-def _compared(snapshot: Snapshot) -> dict[str, Sequence[Hashable]]:
-    structure = snapshot.structure
-    groups = [group for one in snapshot.optimizers for group in one.groups]
-    return {
-        "structure": (structure.paths, structure.types, *structure.columns[:3]),
-        **{flag: getattr(snapshot, flag) for flag in FLAGS},
-        "requires_grad": snapshot.requires_grad,
-        "groups": tuple(map(_in_groups, snapshot.groups)),
-        "settings": [f"lr {group.lr}, weight decay {group.weight_decay}" for group in groups],
-    }
-
-
-def _in_groups(numbers: tuple[int, ...] | None) -> str:
-    return f"group {', '.join(map(str, numbers))}" if numbers else "no group"
-
-
 def exchanged(
     snapshot: Snapshot, digests: Sequence[bytes], group: dist.ProcessGroup | None
 ) -> dict[tuple[int, ...], Snapshot]:
@@ -156,37 +134,6 @@ def exchanged(
         dist.broadcast_object_list(text, source, group)
         found[tuple(_global(rank, group) for rank in ranks)] = loads(text[0]).snapshot
     return found
-
-
-def differing_flags(snapshots: Mapping[tuple[int, ...], Snapshot], step: int | None = None) -> list[Disagreement]:
-    """Tell in which flags snapshots differ, by the ranks that each is of."""
-    ranks, several = list(snapshots), list(map(_compared, snapshots.values()))
-    if len({one["structure"] for one in several}) > 1:
-        counts = [f"{len(one['structure'][0])} modules" for one in several]  # type: ignore[arg-type]
-        return [_told("", None, "structure", counts, ranks, step)]
-    structure = next(iter(snapshots.values())).structure
-    found = []
-    for what, *columns in zip(several[0], *(one.values() for one in several), strict=True):
-        for i, words in enumerate(zip(*columns, strict=False)):
-            if len(set(words)) > 1:
-                path, tensor = "", None
-                if what in FLAGS:
-                    path = structure.paths[i]
-                elif what == "settings":
-                    what = f"settings of group {i}"
-                else:
-                    path, tensor = structure.paths[structure.tensors[i].owner], structure.tensors[i].name
-                found.append(_told(path, tensor, what, list(map(str, words)), ranks, step))
-    return found
-
-
-def _told(
-    path: str, tensor: str | None, what: str, words: Sequence[str], ranks: Iterable[tuple[int, ...]], step: int | None
-) -> Disagreement:
-    seen: dict[str, list[int]] = {}
-    for word, some in zip(words, ranks, strict=True):
-        seen.setdefault(word, []).extend(some)
-    return Disagreement(path, tensor, what, tuple((word, tuple(sorted(some))) for word, some in seen.items()), step)
 
 
 def _values(model: nn.Module) -> list[bytes]:
@@ -221,7 +168,9 @@ def _differing_values(
     for tensor, several in zip(structure.tensors, zip(*rows, strict=True), strict=True):
         if len(set(several)) > 1:
             what = VALUES if tensor.kind == "parameter" else BUFFERS
-            yield _told(structure.paths[tensor.owner], tensor.name, what, [one.hex() for one in several], ranks, None)
+            yield disagreement(
+                structure.paths[tensor.owner], tensor.name, what, [one.hex() for one in several], ranks, None
+            )
 
 
 def _gathered(mine: bytes, group: dist.ProcessGroup | None) -> list[bytes]:

@@ -36,6 +36,7 @@ class History:
         self.outcomes = array("B")
         self.forwards = array("H")
         self.ended = False
+        self.rank, self.ranks = 0, 1  # of the process that was watched, and how many there were
         self._ranks: list[Disagreement] = []
         self._recomputed: dict[str, int] = {}  # by path: the first step before which it ran forward in a backward
         self._same: dict[int, list[int]] = {}  # by optimizer: looks like the last ones, first and last step of them

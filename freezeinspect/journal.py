@@ -132,6 +132,7 @@ class Replay:
         if "schema" in line:
             self.__init__()  # type: ignore[misc]  # another run in the same file
             self.about = dict(line)
+            self.history.rank, self.history.ranks = _natural(line.get("rank", 0)), _natural(line.get("ranks", 1))
         elif "structure" in line:
             self._read_structure(line)
         elif "state" in line:

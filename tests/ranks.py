@@ -7,15 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
 
 def torchrun(program: Path, ranks: int, *args: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a program on so many ranks of this machine, in its own folder."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", str(program), *args]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         [sys.executable, *launch],
         cwd=program.parent,
-        env=environment,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=240,

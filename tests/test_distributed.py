@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import torch
+from click.testing import CliRunner
 from torch import nn
 
 import freezeinspect as fi
+from freezeinspect.cli import main
 from freezeinspect.distributed import NotDistributed
-from ranks import torchrun
+from ranks import ENVIRONMENT, torchrun
 
 PROGRAM = Path(__file__).parent / "ranked.py"
 Seen = list[dict[str, Any]]  # by rank, by scenario
@@ -114,6 +119,7 @@ import os, signal, sys
 import torch
 from torch import distributed, nn
 import freezeinspect as fi
+from freezeinspect.cli import main
 from freezeinspect.distributed import RankLost
 
 distributed.init_process_group("gloo")
@@ -157,3 +163,35 @@ def test_without_ranks_the_way_out_is_told() -> None:
     for call in (lambda: fi.compare_ranks(model), lambda: fi.watch(model, ranks=True)):
         with pytest.raises(NotDistributed, match=r"init_process_group\(\), in a program that torchrun started"):
             call()
+
+
+PAGE = (Path(__file__).parents[1] / "docs/how-to/train-on-several-ranks.md").read_text(encoding="utf-8")
+
+
+def test_the_logs_of_the_ranks_of_an_unchanged_script_are_read_as_one(tmp_path: Path) -> None:
+    program, *_ = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    train, report = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "train.py").write_text(program, encoding="utf-8")
+    launch = [sys.executable, "-m", "torch.distributed.run", *train.split()[1:]]
+    subprocess.run(launch, cwd=tmp_path, capture_output=True, check=True, timeout=240, env=ENVIRONMENT)
+    call = [sys.executable, "-m", *report.split()]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == shown
+
+
+def test_a_rank_whose_log_ends_sooner_is_named(tmp_path: Path) -> None:
+    for rank, steps in enumerate((3, 5)):
+        model = nn.Linear(2, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with mock.patch.dict(os.environ, {"RANK": str(rank), "WORLD_SIZE": "2"}):
+            watch = fi.watch(model, optimizer, log=tmp_path / "run.fi.jsonl")
+        with watch:
+            for _ in range(steps):
+                model(torch.ones(1, 2)).sum().backward()
+                optimizer.step()
+    files = sorted(map(str, tmp_path.glob("*.jsonl")))
+    done = CliRunner().invoke(main, ["report", *files])
+    assert "steps: 3 steps on rank 0, 5 steps on rank 1" in " ".join(done.output.split())
+    both = CliRunner().invoke(main, ["report", files[0], files[0]])
+    assert both.output.count("3 steps of SGD") == 2

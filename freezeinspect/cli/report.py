@@ -6,7 +6,8 @@ import gc
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,30 +49,58 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
     of Hugging Face (PEFT's adapters too) or torch.distributed.checkpoint, or the log of freezeinspect run; - is
     standard input. All of them are in docs/reference/formats.md. It is read without running or importing anything that
     it names, and without reading its weights. Of a log the tree is the run's story, and the other formats its end, but
-    for JSON, which is the whole record, and of several files a list. Exit code 2: a file cannot be read, or nothing
-    matches.
+    for JSON, which is the whole record, and of several files a list. Logs of the ranks of one run are read as one. Exit
+    code 2: a file cannot be read, or nothing matches.
     """
     gc.disable()  # the process ends with this command, and what it makes is no cycle
     if form == "json" and (lines["depth"] is not None or lines["only"] is not None or lines["no_fold"]):
         fail("--format json is always the whole record; leave --depth, --filter and --no-fold out")
     if output is not None and any(map(partial(_is_same, output), files)):
         fail(f"--output {output} is one of the files to read; name another")
-    texts, refused = [], []
+    texts: list[str] = []
+    refused: list[str] = []
+    runs: list[Run] = []  # of one rank among several
+    tell: Callable[[Report | Run], str] = partial(
+        _told, form=form, colour=sys.stdout.isatty() and output is None, **lines
+    )
     for file in _with_progress(files):
-        try:
-            texts.append(_told(read(file, key), form, sys.stdout.isatty() and output is None, **lines))
-        except Unreadable as error:
-            refused.append(str(error))
-        except (BadPattern, MatchesNothing) as error:
-            refused.append(f"{file}: {error}")
-        except MemoryError:
-            refused.append(f"{file}: to show it takes more memory than there is; show fewer levels with --depth")
+        with _refusing(file, refused):
+            one = read(file, key)
+            if isinstance(one, Report) or one.history.ranks == 1:
+                texts.append(tell(one))
+            else:
+                runs.append(one)
+    for run in _of_all_ranks(runs):
+        with _refusing(run.source.path or "", refused):
+            texts.append(tell(run))
     if texts:
-        several = form == "json" and len(files) > 1
+        several = form == "json" and len(texts) > 1
         put("[\n" + ",\n".join(texts) + "\n]" if several else "\n\n\n".join(texts), output)
     for message in refused:
         click.echo(f"freezeinspect: {visible(message)}", err=True)
     sys.exit(2 if refused else 0)
+
+
+@contextmanager
+def _refusing(file: str, refused: list[str]) -> Iterator[None]:
+    """Take note of what cannot be read or shown, and go on."""
+    try:
+        yield
+    except Unreadable as error:
+        refused.append(str(error))
+    except (BadPattern, MatchesNothing) as error:
+        refused.append(f"{file}: {error}")
+    except MemoryError:
+        refused.append(f"{file}: to show it takes more memory than there is; show fewer levels with --depth")
+
+
+def _of_all_ranks(runs: list[Run]) -> list[Run]:
+    """Read the logs of several ranks as one, where each is of another."""
+    if len({run.history.rank for run in runs}) < max(len(runs), 2):
+        return runs
+    from freezeinspect.report.run import together
+
+    return [together(runs)]
 
 
 def _is_same(output: Path, file: str) -> bool:

@@ -14,7 +14,9 @@ from freezeinspect.cli.output import fail
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="The log; else SCRIPT.fi.jsonl, here.")
+@click.option(
+    "-l", "--log", type=click.Path(dir_okay=False, path_type=Path), help="The log; else SCRIPT.fi.jsonl, here."
+)
 @click.option("--evidence", type=click.Choice(["auto", "off"]), default="auto", show_default=True)
 @click.option("--every", type=click.IntRange(min=1), help="Look at every Nth step whole.")
 @click.option("--blame", is_flag=True, help="Find the call behind each flip of a flag.")

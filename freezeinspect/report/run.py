@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from freezeinspect.agreement import differing_histories
 from freezeinspect.chapters import FORWARD, KNOWN, OUTSIDE, PLACES, STEP, Chapter
 from freezeinspect.history import OUTCOMES, History
 from freezeinspect.observed import Flip
@@ -134,6 +135,19 @@ class Run:
         return "\n".join([*self.told(), "", timeline(self.history.last, len(self))])
 
     __repr__ = __str__
+
+
+def together(runs: Sequence[Run]) -> Run:
+    """Read the runs of several ranks as one: the lowest rank's, and where the others were in another state.
+
+    Each rank counts once. What differs is told as of the first step that began so; so is how far each got.
+    """
+    by_rank = {run.history.rank: run for run in sorted(runs, key=lambda one: one.history.rank)}
+    first = next(iter(by_rank.values()))
+    histories = {rank: run.history for rank, run in by_rank.items()}
+    first.history.ranked(differing_histories(histories))
+    path = f"{first.source.path} and {len(by_rank) - 1} more ranks"
+    return Run(first.history, replace(first.source, path=path))
 
 
 def _counted(part: str, seen: int) -> Iterator[str]:
