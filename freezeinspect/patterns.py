@@ -54,12 +54,13 @@ class Pattern:
         _ = self._compiled
 
     def matches(self, path: str) -> bool:
-        """Tell whether the path, or a module that holds it, is matched."""
+        """Tell whether the path, or a module that holds it, is matched; the root's is by "" and "**" alone."""
         return self._compiled.match(path) is not None
 
     @cached_property
     def _compiled(self) -> re.Pattern[str]:
-        return re.compile(rf"(?:{_translated(self.text)})(?:\..*)?\Z" if self.text else "", re.DOTALL)
+        named = rf"(?=.)(?:{_translated(self.text)})(?:\..*)?\Z"
+        return re.compile("" if self.text in ("", "**") else named, re.DOTALL)
 
 
 def _translated(text: str) -> str:

@@ -215,3 +215,7 @@ def test_the_empty_pattern_is_the_root_and_so_everything() -> None:
 
 def test_equal_patterns_are_one() -> None:
     assert len({Pattern("a.*"), Pattern("a.*"), Pattern("a")}) == 2
+
+
+def test_the_root_whose_path_is_empty_is_matched_by_the_empty_pattern_and_by_all_names() -> None:
+    assert [glob for glob in ("", "**", "*", "**.*", "?", "[!a]", "{a,}") if Pattern(glob).matches("")] == ["", "**"]

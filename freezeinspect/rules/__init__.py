@@ -23,7 +23,9 @@ from freezeinspect.rules import (
     nothing_trains,
     optimizer_holds_orphans,
     parametrized_buffers_move,
+    pattern_matches_nothing,
     pickle_calls_unknown_code,
+    policy_violated,
     requires_grad_flipped,
     stats_never_updated,
     stats_updated_twice,
@@ -63,6 +65,8 @@ RULES: tuple[ModuleType, ...] = (
     freeze_state_not_stored,
     pickle_calls_unknown_code,
     stats_never_updated,
+    policy_violated,
+    pattern_matches_nothing,
 )
 SEVERITIES = ("error", "warning", "info")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from freezeinspect.expected import Comparison, Expected, seen
 from freezeinspect.observed import Lived, Observed
 from freezeinspect.state import ABSENT, MIXED, NO, YES, Answer, Group, Snapshot, Source, Structure, combine
 from freezeinspect.verdicts import UNPREDICTABLE, Verdicts, judge
@@ -35,6 +36,7 @@ class Facts:
     snapshot: Snapshot
     observed: Observed = Observed()
     source: Source = Source()
+    expected: Expected = Expected()
 
     @property
     def structure(self) -> Structure:
@@ -45,6 +47,18 @@ class Facts:
     def verdicts(self) -> Verdicts:
         """Give what the next step and forward can move."""
         return judge(self.snapshot)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Give what a policy expects beside what is so."""
+        answers = seen(self.snapshot, self.verdicts, self.observed)
+        return Comparison(self.expected, self.structure, answers, self.verdicts.stats)
+
+    @cached_property
+    def adapting(self) -> frozenset[int]:
+        """Give the modules whose running statistics are to move: a policy says so."""
+        said = self.comparison.governing("stats_move") if self.expected.lines else ()
+        return frozenset(i for i, one in enumerate(said) if one is not None and one[1] is YES)
 
     @property
     def is_watched(self) -> bool:
@@ -221,4 +235,6 @@ def in_code(path: str, tensor: str | None = None) -> str:
     ('model.head.fc', 'model.body[0].bn', 'model')
     """
     parts = [*path.split("."), tensor or ""]
+    if not all(part.isidentifier() or part.isdigit() for part in parts if part):
+        return f"model.get_{'parameter' if tensor else 'submodule'}({'.'.join(filter(None, parts))!r})"
     return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts if part)
