@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from freezeinspect.expected import Expectation, Expected, Violation, Word
-from freezeinspect.folding import folded
-from freezeinspect.patterns import MatchesNothing
+from freezeinspect.folding import Line, folded
 from freezeinspect.report import Report, report_of
 from freezeinspect.rules.facts import Facts
 from freezeinspect.rules.policy_violated import mend
@@ -93,11 +92,8 @@ def assert_trainable(
 def _facts(report: Report, patterns: Sequence[str], answers: Mapping[str, Word], error: type[AssertionError]) -> Facts:
     lines = tuple(Expectation(pattern, answers) for pattern in patterns or ("",))
     facts = report.facts(Expected(lines))
-    structure = facts.structure
-    for line, places in zip(lines, facts.comparison.places, strict=True):
-        if not places:
-            names = map(structure.full_name, range(len(structure.tensors)))
-            raise error(str(MatchesNothing(line.pattern, [*structure.index, *names])))
+    for nothing in facts.comparison.unmatched():
+        raise error(str(nothing))
     return facts
 
 
@@ -113,14 +109,23 @@ def _told(facts: Facts, sentence: str, found: Mapping[str, Sequence[Violation]])
     modules = {one.module for some in found.values() for one in some}
     answers = {i: tuple(_answer(facts, key, i) for key in found) for i in modules}
     facts_of = [answers.get(i) for i in range(len(facts.structure))]
-    lines = [line for line in folded(facts.structure, facts_of) if line.modules[0] in modules]
+    lines = [(line, n) for line, n in _counted(folded(facts.structure, facts_of)) if line.modules[0] in modules]
     rows = [
-        [visible(line.pattern or ROOT) + (f" ×{n}" if (n := len(line.modules)) > 1 else ""), *answers[line.modules[0]]]
-        for line in lines[:_LINES]
+        [visible(line.pattern or ROOT) + (f" ×{n}" if n > 1 else ""), *answers[line.modules[0]]]
+        for line, n in lines[:_LINES]
     ]
     more = [f"… and {len(lines) - _LINES} more lines"] if len(lines) > _LINES else []
     drawn = table(["module", *(_HEADINGS[key] for key in found)], rows)
     return "\n".join([f"{sentence}\n\n{drawn}", *more, *_mends(facts, found)])
+
+
+def _counted(lines: Iterable[Line]) -> Iterator[tuple[Line, int]]:
+    """Give lines of a folded tree with the number of modules that each stands for, under all parents."""
+    times: list[int] = []
+    for line in lines:
+        del times[line.depth :]
+        times.append(len(line.modules) * (times[-1] if times else 1))
+        yield line, times[-1]
 
 
 def _answer(facts: Facts, key: str, module: int) -> str:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from freezeinspect.observed import Observed
-from freezeinspect.patterns import Pattern
+from freezeinspect.patterns import MatchesNothing, Pattern
 from freezeinspect.state import ABSENT, MIXED, NO, UNKNOWN, YES, Answer, Snapshot, Structure, combine
 from freezeinspect.verdicts import STATISTICS, Verdicts
 
@@ -78,9 +78,6 @@ class Places(NamedTuple):
     tensors: frozenset[int]
     shared_modules: frozenset[int]
     shared_tensors: frozenset[int]
-
-    def __bool__(self) -> bool:
-        return any(map(len, self))
 
 
 @dataclass(frozen=True)
@@ -161,6 +158,14 @@ class Comparison:
         """Give what each line matches."""
         names = Names(self.structure)
         return [names.matching(line.pattern) for line in self.expected.lines]
+
+    def unmatched(self) -> Iterator[MatchesNothing]:
+        """Give the lines that match nothing, as the errors that they are."""
+        structure = self.structure
+        for line, places in zip(self.expected.lines, self.places, strict=True):
+            if not any(places):
+                names = map(structure.full_name, range(len(structure.tensors)))
+                yield MatchesNothing(line.pattern, [*structure.paths, *structure.index, *names])
 
     def governing(self, key: str) -> list[tuple[int, Word] | None]:
         """Give for each module, or tensor, the last line that speaks of it, and what it says.

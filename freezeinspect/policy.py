@@ -262,7 +262,7 @@ class _State:
         module = line.modules[0]
         word, named = here.get(key, (None, {}))
         below = self.below[module].get(key, frozenset())
-        if len(below) == 1 and UNKNOWN not in below:  # all below is so
+        if len(below) == 1 and UNKNOWN not in below and not self._is_of_a_child(key, module):  # all below is so
             (uniform,) = below
             if word == uniform and set(named.values()) <= below:
                 return None
@@ -278,6 +278,11 @@ class _State:
             return one
         here[key] = word, {**named, **wrong}
         return {name: one for name, one in wrong.items() if isinstance(one, Answer)}
+
+    def _is_of_a_child(self, key: str, module: int) -> bool:
+        """Tell what layers answer, and all of these are below one child: its line will say so."""
+        holders = [child for child in self.structure.children[module] if self.below[child].get(key)]
+        return key in ("stats_move", "normalises_with") and len(holders) == 1 and self.own[module][key] == {"": ABSENT}
 
 
 def _says(expected: Word | None, answer: Word) -> bool:

@@ -198,10 +198,11 @@ TREE = ["", "backbone", "backbone.layer1", "backbone.layer2", "backbone.layer2.c
     [
         ("backbone.layr1", "; did you mean 'backbone.layer1' or 'backbone.layer2' or 'backbone.layer2.conv'?"),
         ("haed", "; did you mean 'head'?"),
-        ("zzz", ""),
+        ("zzz", "; there are 'backbone', 'head'"),
+        ("features.conv", "; did you mean 'backbone.layer2.conv'?"),
     ],
 )
-def test_a_pattern_that_matches_nothing_names_the_nearest(glob: str, hint: str) -> None:
+def test_a_pattern_that_matches_nothing_names_the_nearest_or_else_the_topmost(glob: str, hint: str) -> None:
     assert str(MatchesNothing(glob, TREE)) == f"pattern {glob!r} matches nothing{hint}"
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from keyword import iskeyword
 from typing import NamedTuple
 
 from freezeinspect.expected import Comparison, Expected, seen
@@ -234,7 +235,7 @@ def in_code(path: str, tensor: str | None = None) -> str:
     >>> in_code("head.fc"), in_code("body.0.bn"), in_code("")
     ('model.head.fc', 'model.body[0].bn', 'model')
     """
-    parts = [*path.split("."), tensor or ""]
-    if not all(part.isidentifier() or part.isdigit() for part in parts if part):
-        return f"model.get_{'parameter' if tensor else 'submodule'}({'.'.join(filter(None, parts))!r})"
-    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts if part)
+    parts = [part for part in (*path.split("."), tensor) if part]
+    if not all(part.isdigit() or (part.isascii() and part.isidentifier() and not iskeyword(part)) for part in parts):
+        return f"model.get_{'parameter' if tensor else 'submodule'}({'.'.join(parts)!r})"
+    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts)

@@ -54,7 +54,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from freezeinspect.expected import OF_MODULES
-from freezeinspect.patterns import MatchesNothing
 from freezeinspect.rules.facts import Facts, Hit, listed
 
 CODE = "FI602"
@@ -63,12 +62,10 @@ SEVERITY = "error"
 
 def check(facts: Facts) -> Iterator[Hit]:
     """Find lines that match nothing, or nothing that could answer them."""
-    structure = facts.structure
-    for line, places in zip(facts.expected.lines, facts.comparison.places if facts.expected.lines else (), strict=True):
-        if not places:
-            names = map(structure.full_name, range(len(structure.tensors)))
-            yield Hit("", str(MatchesNothing(line.pattern, [*structure.index, *names])))
-        elif not places.modules | places.shared_modules and (
-            keys := [key for key in line.answers if key in OF_MODULES]
-        ):
+    if not facts.expected.lines:
+        return
+    yield from (Hit("", str(nothing)) for nothing in facts.comparison.unmatched())
+    for line, places in zip(facts.expected.lines, facts.comparison.places, strict=True):
+        keys = [key for key in line.answers if key in OF_MODULES]
+        if keys and any(places) and not places.modules | places.shared_modules:
             yield Hit("", f"pattern {line.pattern!r} matches parameters alone, and {listed(keys)} is of modules")

@@ -65,7 +65,8 @@ one that says exactly the state of a file. What a source cannot tell is a warnin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from freezeinspect.expected import KEYS, Violation, Word
 from freezeinspect.rules.facts import Facts, Hit, in_code
@@ -79,30 +80,33 @@ def check(facts: Facts) -> Iterator[Hit]:
     """Find what does not hold, and, of a complete policy, the modules that no line matches."""
     if not facts.expected.lines and not facts.expected.complete:
         return
-    for key in KEYS:
-        for one in facts.comparison.violations(key):
-            yield _hit(facts, one)
+    groups: dict[tuple[Any, ...], list[Violation]] = {}
+    for one in (one for key in KEYS for one in facts.comparison.violations(key)):
+        is_untold = _untold(facts, one.key) if one.answer is UNKNOWN else ""
+        groups.setdefault((one.module, one.tensor, one.line, mend(facts, one), is_untold), []).append(one)
+    yield from (_hit(facts, group) for group in groups.values())
     for module in facts.comparison.uncovered() if facts.expected.complete else ():
         message = "no line of the policy matches it, and the policy is complete: add one that does"
         yield Hit(facts.structure.paths[module], message)
 
 
-def _hit(facts: Facts, one: Violation) -> Hit:
-    pattern = facts.expected.lines[one.line].pattern
-    told = f"{one.key} is {_word(one, one.answer)}, but {_line(pattern)} expects {_word(one, one.expected)}"
-    if one.answer is UNKNOWN:
-        told = f"{_line(pattern)} expects {one.key} {_word(one, one.expected)}, but {_untold(facts, one.key)}"
+def _hit(facts: Facts, group: Sequence[Violation]) -> Hit:
+    """Tell of one place what one line of code mends."""
+    first = group[0]
+    line = f"the policy's line {facts.expected.lines[first.line].pattern!r} expects"
+    if first.answer is UNKNOWN:
+        expected = ", ".join(f"{one.key} {_word(one, one.expected)}" for one in group)
+        told = f"{line} {expected}, but {_untold(facts, first.key)}"
+    else:
+        answers = ", ".join(f"{one.key} is {_word(one, one.answer)}" for one in group)
+        told = f"{answers}, but {line} {', '.join(_word(one, one.expected) for one in group)}{_why(facts, group)}"
     return Hit(
-        facts.structure.paths[one.module],
-        told + _why(facts, one),
-        mend(facts, one),
-        severity="warning" if one.answer is UNKNOWN else None,
-        tensor=None if one.tensor is None else facts.structure.tensors[one.tensor].name,
+        facts.structure.paths[first.module],
+        told,
+        mend(facts, first),
+        severity="warning" if first.answer is UNKNOWN else None,
+        tensor=None if first.tensor is None else facts.structure.tensors[first.tensor].name,
     )
-
-
-def _line(pattern: str) -> str:
-    return f"the policy's line {pattern!r}"
 
 
 def _word(one: Violation, word: Word) -> str:
@@ -115,13 +119,12 @@ def _untold(facts: Facts, key: str) -> str:
     return "this source does not tell"
 
 
-def _why(facts: Facts, one: Violation) -> str:
-    """Tell what a flag that is as it is comes of, where that is no secret."""
-    if one.key == "training" and one.answer is YES and facts.snapshot.training[0] is YES and one.module:
+def _why(facts: Facts, group: Sequence[Violation]) -> str:
+    """Tell what comes of a flag, or what it comes of, where that is no secret."""
+    answers = {one.key: one.answer for one in group}
+    if answers.get("training") is YES and facts.snapshot.training[0] is YES and group[0].module:
         return ": a model.train() undoes every eval() before it"
-    if one.key == "in_optimizer" and one.answer is NO:
-        return ": it may get a gradient, but never a step"
-    return ""
+    return ": it may get a gradient, but never a step" if answers.get("in_optimizer") is NO else ""
 
 
 def mend(facts: Facts, one: Violation) -> str | None:
