@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from freezeinspect.report.difference import Diff
 from freezeinspect.report.model import ModuleState, NoSuchModule, Report
-from freezeinspect.state import Finding
 
 if TYPE_CHECKING:
     from torch import nn
@@ -113,15 +112,14 @@ def check(
     from freezeinspect.report.findings import selected
 
     found = report_of(source, optimizer, key)
-    findings: Sequence[Finding] = found.findings
-    if policy is not None:
-        from freezeinspect.policy import Policy, load
-        from freezeinspect.rules import find
+    if policy is None:
+        return selected(found.snapshot.structure, found.findings, select, ignore, allow)
+    from freezeinspect.policy import Policy, load
+    from freezeinspect.rules import find
 
-        policy = policy if isinstance(policy, Policy) else load(policy)
-        findings = tuple(find(found.facts(policy.expected)))
-        allow = (*policy.allow, *allow)
-    return selected(found.snapshot.structure, findings, select, ignore, allow)
+    policy = policy if isinstance(policy, Policy) else load(policy)
+    findings = tuple(find(found.facts(policy.expected)))
+    return selected(found.snapshot.structure, findings, select, ignore, (*policy.allow, *allow))
 
 
 def policy_of(
