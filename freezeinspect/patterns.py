@@ -23,19 +23,23 @@ class BadPattern(ValueError):
 
 
 class MatchesNothing(ValueError):
-    """The pattern matches no path; the nearest ones are named."""
+    """The pattern matches no path; the nearest ones are named, or else the topmost."""
 
     def __init__(self, pattern: str, paths: Iterable[str]) -> None:
-        near = nearest(pattern, paths)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        paths = list(dict.fromkeys(paths))
+        near, tops = nearest(pattern, paths), [path for path in paths if path and "." not in path]
+        hint = f"; there are {', '.join(map(repr, tops[:5]))}{', …' if len(tops) > 5 else ''}" if tops else ""
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else hint
         super().__init__(f"pattern {pattern!r} matches nothing{hint}")
 
 
 def nearest(path: str, paths: Iterable[str]) -> list[str]:
-    """Name the paths that look most like this one, at most three."""
+    """Name the paths that look most like this one, or else those that end as it does, at most three."""
     from difflib import get_close_matches  # a tenth of the time in which a file is read and shown
 
-    return get_close_matches(path, [known for known in paths if known], n=3, cutoff=0.6)
+    known = [one for one in paths if one]
+    last = path.rpartition(".")[2]
+    return get_close_matches(path, known, n=3, cutoff=0.6) or [one for one in known if one.endswith(f".{last}")][:3]
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,13 @@ class Pattern:
         _ = self._compiled
 
     def matches(self, path: str) -> bool:
-        """Tell whether the path, or a module that holds it, is matched."""
+        """Tell whether the path, or a module that holds it, is matched; the root's is by "" and "**" alone."""
         return self._compiled.match(path) is not None
 
     @cached_property
     def _compiled(self) -> re.Pattern[str]:
-        return re.compile(rf"(?:{_translated(self.text)})(?:\..*)?\Z" if self.text else "", re.DOTALL)
+        named = rf"(?=.)(?:{_translated(self.text)})(?:\..*)?\Z"
+        return re.compile("" if self.text in ("", "**") else named, re.DOTALL)
 
 
 def _translated(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Each how-to page's program prints what stands below it."""
+"""The program of each how-to page, and of the reference's, prints what stands below it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-PAGES = Path(__file__).parents[1] / "docs/how-to"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = [*(DOCS / "how-to").glob("*.md"), *(DOCS / "reference").glob("*.md")]
 PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
-PROGRAMS = {page.name: PROGRAM.search(page.read_text(encoding="utf-8")) for page in PAGES.glob("*.md")}
+PROGRAMS = {page.name: PROGRAM.search(page.read_text(encoding="utf-8")) for page in PAGES}
 
 
 @pytest.mark.parametrize("page", sorted(name for name, found in PROGRAMS.items() if found))

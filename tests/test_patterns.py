@@ -198,10 +198,11 @@ TREE = ["", "backbone", "backbone.layer1", "backbone.layer2", "backbone.layer2.c
     [
         ("backbone.layr1", "; did you mean 'backbone.layer1' or 'backbone.layer2' or 'backbone.layer2.conv'?"),
         ("haed", "; did you mean 'head'?"),
-        ("zzz", ""),
+        ("zzz", "; there are 'backbone', 'head'"),
+        ("features.conv", "; did you mean 'backbone.layer2.conv'?"),
     ],
 )
-def test_a_pattern_that_matches_nothing_names_the_nearest(glob: str, hint: str) -> None:
+def test_a_pattern_that_matches_nothing_names_the_nearest_or_else_the_topmost(glob: str, hint: str) -> None:
     assert str(MatchesNothing(glob, TREE)) == f"pattern {glob!r} matches nothing{hint}"
 
 
@@ -215,3 +216,7 @@ def test_the_empty_pattern_is_the_root_and_so_everything() -> None:
 
 def test_equal_patterns_are_one() -> None:
     assert len({Pattern("a.*"), Pattern("a.*"), Pattern("a")}) == 2
+
+
+def test_the_root_whose_path_is_empty_is_matched_by_the_empty_pattern_and_by_all_names() -> None:
+    assert [glob for glob in ("", "**", "*", "**.*", "?", "[!a]", "{a,}") if Pattern(glob).matches("")] == ["", "**"]

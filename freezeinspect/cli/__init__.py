@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from freezeinspect.cli import check, demo, diff, report, run
+from freezeinspect.cli import check, demo, diff, policy, report, run
 from freezeinspect.cli.output import fail
 
 
@@ -57,5 +57,5 @@ def _version(asked: bool) -> None:
         sys.exit(0)
 
 
-for command in (demo.demo, run.run, report.report, diff.diff, check.check, check.explain):
+for command in (demo.demo, run.run, report.report, diff.diff, check.check, check.explain, policy.policy):
     main.add_command(command)

@@ -28,22 +28,25 @@ class _Check(click.Command):
 )
 @click.option("--ignore", multiple=True, metavar="RULE", help="Leave this rule out; repeatable.")
 @click.option("--allow", multiple=True, metavar="RULE[:PATTERN]", help="Allow what it finds, there; repeatable.")
+@click.option("--policy", metavar="FILE", help="What is expected, as freezeinspect policy writes it.")
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info"]), default="error", show_default=True)
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 def check(file: str, form: str, fail_on: str, key: str | None, **which: Any) -> None:
     """Find what is wrong in a FILE, or in a run's log.
 
-    `[tool.freezeinspect]` in pyproject.toml, here or above, may have select, ignore, allow and fail-on. Exit code 1:
-    there are findings of --fail-on or worse; 2: the file cannot be read, or there is no such rule.
+    `[tool.freezeinspect]` in pyproject.toml, here or above, may have select, ignore, allow and fail-on, and a policy as
+    its table. Exit code 1: there are findings of --fail-on or worse; 2: the file or the policy cannot be read, or there
+    is no such rule.
     """
+    from freezeinspect.policy import BadPolicy
     from freezeinspect.report import check as find
     from freezeinspect.report.findings import NoSuchRule
     from freezeinspect.views.findings import github
 
     try:
         found = find(file, key=key, **which)
-    except (Unreadable, BadPattern, NoSuchRule) as error:
+    except (Unreadable, BadPattern, BadPolicy, NoSuchRule) as error:
         fail(visible(str(error)))
     put(found.to_json() if form == "json" else github(found, file) if form == "github" else str(found), None)
     if found.at_least(fail_on):
@@ -78,9 +81,13 @@ def _settings() -> dict[str, Any]:
         found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("freezeinspect", {})
     except (OSError, ValueError) as error:
         fail(f"{file}: {error}")
+    if not isinstance(found, dict):
+        fail(f"{file}: tool.freezeinspect = {found!r}: expected a table")
+    if "policy" in found:
+        found["policy"] = str(file) if isinstance(found["policy"], dict) else found["policy"]
     for key, value in found.items():
-        kind = {"select": list, "ignore": list, "allow": list, "fail-on": str}.get(key)
+        kind = {"select": list, "ignore": list, "allow": list, "fail-on": str, "policy": str}.get(key)
         if kind is None or type(value) is not kind:
-            expected = "expected select, ignore, allow: lists, or fail-on: text"
+            expected = "expected select, ignore, allow: lists, fail-on: text, or policy: a table"
             fail(f"{file}: tool.freezeinspect.{key} = {value!r}: {expected}")
     return {key.replace("-", "_"): value for key, value in found.items()}

@@ -13,10 +13,11 @@ from freezeinspect.report.model import ModuleState, NoSuchModule, Report
 if TYPE_CHECKING:
     from torch import nn
 
+    from freezeinspect.policy import Policy
     from freezeinspect.report.findings import Findings
     from freezeinspect.report.run import Run
 
-__all__ = ["Diff", "ModuleState", "NoSuchModule", "Report", "check", "diff", "inspect", "read"]
+__all__ = ["Diff", "ModuleState", "NoSuchModule", "Report", "check", "diff", "inspect", "policy_of", "read"]
 
 Model: TypeAlias = "nn.Module | Report | str | os.PathLike[str]"
 
@@ -96,6 +97,7 @@ def check(
     source: nn.Module | Report | Run | str | os.PathLike[str],
     optimizer: Any = None,
     *,
+    policy: Policy | str | os.PathLike[str] | None = None,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     allow: Sequence[str] = (),
@@ -103,16 +105,52 @@ def check(
 ) -> Findings:
     """Find what is wrong with a freeze state: of a model with its optimizer, a Report, a watched run or a file.
 
-    `select` and `ignore` name rules by code or name; `allow` also only somewhere, as "FI106:backbone". `key`
-    chooses among the models of a file. Raises NoSuchRule, BadPattern, and what inspect() raises.
+    `policy` says what is expected (docs/reference/policy.md); it may be the path of one. `select` and `ignore` name
+    rules by code or name; `allow` also only somewhere, as "FI106:backbone", beside what the policy allows. `key`
+    chooses among the models of a file. Raises NoSuchRule, BadPattern, BadPolicy, and what inspect() raises.
     """
     from freezeinspect.report.findings import selected
 
-    report: Any = source
-    if not isinstance(source, Report):
-        is_run = hasattr(source, "history")  # of a Watch too
-        report = source.report() if is_run else _to_check(source, optimizer, key)  # type: ignore[operator, union-attr, arg-type]
-    return selected(report.snapshot.structure, report.findings, select, ignore, allow)
+    found = report_of(source, optimizer, key)
+    if policy is None:
+        return selected(found.snapshot.structure, found.findings, select, ignore, allow)
+    from freezeinspect.policy import Policy, load
+    from freezeinspect.rules import find
+
+    policy = policy if isinstance(policy, Policy) else load(policy)
+    findings = tuple(find(found.facts(policy.expected)))
+    return selected(found.snapshot.structure, findings, select, ignore, (*policy.allow, *allow))
+
+
+def policy_of(
+    source: nn.Module | Report | Run | str | os.PathLike[str], optimizer: Any = None, *, key: str | None = None
+) -> Policy:
+    """Give the policy that says exactly the state of a model, with its optimizer, a Report, a run's end or a file.
+
+    It holds of its source, and no longer once a flag flips. It has at most one line for each of the folded tree's. What
+    a file does not tell is left out. `key` chooses among the models of a file. Raises what inspect() raises.
+
+    >>> from torch import nn
+    >>> print(policy_of(nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))))
+    # The last line that matches wins, key by key: docs/reference/policy.md
+    expect = [
+        {pattern = "", training = true, trainable = "absent", bn_freeze = "absent"},
+        {pattern = "0", requires_grad = false},
+        {pattern = "1", requires_grad = true},
+    ]
+    """
+    from freezeinspect.policy import of
+
+    return of(report_of(source, optimizer, key).snapshot)
+
+
+def report_of(source: Any, optimizer: Any = None, key: str | None = None) -> Report:
+    """Report what is to be checked: a Report is its own, a run's is that of its end. Raises what inspect() raises."""
+    if isinstance(source, Report):
+        return source
+    is_run = hasattr(source, "history")  # of a Watch too
+    found: Report = source.report() if is_run else _to_check(source, optimizer, key)
+    return found
 
 
 def _to_check(model: nn.Module | str | os.PathLike[str], optimizer: Any, key: str | None) -> Report:

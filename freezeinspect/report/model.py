@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from freezeinspect.expected import Expected
 from freezeinspect.observed import Observed
 from freezeinspect.patterns import MatchesNothing, Pattern, nearest
 from freezeinspect.state import NO, YES, Answer, Finding, Shape, Snapshot, Source, Structure, Tensor
@@ -17,6 +18,7 @@ from freezeinspect.verdicts import Summary, Verdicts, judge, summarise
 if TYPE_CHECKING:
     import pandas as pd
 
+    from freezeinspect.rules.facts import Facts
     from freezeinspect.views.rows import Row
 
 
@@ -169,9 +171,14 @@ class Report:
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong, by the rules that apply to what is known."""
         from freezeinspect.rules import find
+
+        return tuple(find(self.facts()))
+
+    def facts(self, expected: Expected = Expected()) -> Facts:
+        """Give what the rules see, beside what a policy expects."""
         from freezeinspect.rules.facts import Facts
 
-        return tuple(find(Facts(self.snapshot, self.observed, self.source)))
+        return Facts(self.snapshot, self.observed, self.source, expected)
 
     @cached_property
     def sentence(self) -> str:

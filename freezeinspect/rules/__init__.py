@@ -25,7 +25,9 @@ from freezeinspect.rules import (
     nothing_trains,
     optimizer_holds_orphans,
     parametrized_buffers_move,
+    pattern_matches_nothing,
     pickle_calls_unknown_code,
+    policy_violated,
     rank_values_diverged,
     ranks_disagree,
     requires_grad_flipped,
@@ -71,6 +73,8 @@ RULES: tuple[ModuleType, ...] = (
     freeze_state_not_stored,
     pickle_calls_unknown_code,
     stats_never_updated,
+    policy_violated,
+    pattern_matches_nothing,
 )
 SEVERITIES = ("error", "warning", "info")
 

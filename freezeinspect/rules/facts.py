@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from keyword import iskeyword
 from typing import NamedTuple
 
+from freezeinspect.expected import Comparison, Expected, seen
 from freezeinspect.observed import Lived, Observed
 from freezeinspect.state import ABSENT, MIXED, NO, YES, Answer, Group, Snapshot, Source, Structure, combine
 from freezeinspect.verdicts import UNPREDICTABLE, Verdicts, judge
@@ -36,6 +38,7 @@ class Facts:
     snapshot: Snapshot
     observed: Observed = Observed()
     source: Source = Source()
+    expected: Expected = Expected()
 
     @property
     def structure(self) -> Structure:
@@ -46,6 +49,18 @@ class Facts:
     def verdicts(self) -> Verdicts:
         """Give what the next step and forward can move."""
         return judge(self.snapshot)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Give what a policy expects beside what is so."""
+        answers = seen(self.snapshot, self.verdicts, self.observed)
+        return Comparison(self.expected, self.structure, answers, self.verdicts.stats)
+
+    @cached_property
+    def adapting(self) -> frozenset[int]:
+        """Give the modules whose running statistics are to move: a policy says so."""
+        said = self.comparison.governing("stats_move") if self.expected.lines else ()
+        return frozenset(i for i, one in enumerate(said) if one is not None and one[1] is YES)
 
     @property
     def is_watched(self) -> bool:
@@ -223,5 +238,7 @@ def in_code(path: str, tensor: str | None = None) -> str:
     >>> in_code("head.fc"), in_code("body.0.bn"), in_code("")
     ('model.head.fc', 'model.body[0].bn', 'model')
     """
-    parts = [*path.split("."), tensor or ""]
-    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts if part)
+    parts = [part for part in (*path.split("."), tensor) if part]
+    if not all(part.isdigit() or (part.isascii() and part.isidentifier() and not iskeyword(part)) for part in parts):
+        return f"model.get_{'parameter' if tensor else 'submodule'}({'.'.join(parts)!r})"
+    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts)

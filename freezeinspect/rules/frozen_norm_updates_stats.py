@@ -54,7 +54,7 @@ SEVERITY = "error"
 def check(facts: Facts) -> Iterator[Hit]:
     """Find layers whose own weights are frozen, or those of their branch where they have none."""
     for module, moves in enumerate(facts.verdicts.stats):
-        if moves is YES and facts.is_frozen(module):
+        if moves is YES and facts.is_frozen(module) and module not in facts.adapting:
             path = facts.structure.paths[module]
             kind = facts.type_of(module)
             yield Hit(

@@ -74,7 +74,7 @@ COMPANIONS = ("FI101",)
 def check(facts: Facts) -> Iterator[Hit]:
     """Find layers with statistics that moved, among those that were frozen throughout."""
     for module, is_frozen in enumerate(facts.stayed_frozen):
-        first = _first_move(facts, module) if is_frozen else None
+        first = _first_move(facts, module) if is_frozen and module not in facts.adapting else None
         if first is not None:
             path = facts.structure.paths[module]
             yield Hit(

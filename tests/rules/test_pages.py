@@ -35,7 +35,8 @@ def findings(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Sequen
     exec(program, world)
     if "watch" in world:
         return fi.check(world["watch"])
-    return fi.check(world.get("path", world.get("model")), world.get("optimizer"))
+    source = world.get("path", world.get("model"))
+    return fi.check(source, world.get("optimizer"), policy=world.get("policy"))
 
 
 ENDING = """

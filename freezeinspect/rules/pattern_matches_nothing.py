@@ -1,0 +1,71 @@
+"""A pattern of a policy matches no module and no parameter.
+
+## What it does
+
+Finds lines of a policy that speak of nothing: no path matches, or what matches is parameters while the line speaks of
+what only modules have, such as `training`.
+
+## Why it is bad
+
+A part that was renamed is no longer held by its line, and the policy would go on passing.
+
+## Example
+
+```python
+from collections import OrderedDict
+from pathlib import Path
+
+from torch import nn
+
+policy = "freeze.toml"
+Path(policy).write_text('expect = [{pattern = "backbone.layer1", requires_grad = false}]')
+encoder = nn.Sequential(OrderedDict(layer1=nn.Linear(4, 4), layer2=nn.Linear(4, 4)))
+model = nn.Sequential(OrderedDict(encoder=encoder, head=nn.Linear(4, 2)))
+model.encoder.layer1.requires_grad_(False)
+```
+
+## Use instead
+
+```python
+from collections import OrderedDict
+from pathlib import Path
+
+from torch import nn
+
+policy = "freeze.toml"
+Path(policy).write_text('expect = [{pattern = "encoder.layer1", requires_grad = false}]')
+encoder = nn.Sequential(OrderedDict(layer1=nn.Linear(4, 4), layer2=nn.Linear(4, 4)))
+model = nn.Sequential(OrderedDict(encoder=encoder, head=nn.Linear(4, 2)))
+model.encoder.layer1.requires_grad_(False)
+```
+
+## When to allow it
+
+Where one policy is for several models: `allow = ["FI602"]` in it.
+
+## References
+
+- https://github.com/nvidia-cosmos/cosmos-rl/pull/462
+- https://github.com/Project-MONAI/MONAI/pull/6970
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from freezeinspect.expected import OF_MODULES
+from freezeinspect.rules.facts import Facts, Hit, listed
+
+CODE = "FI602"
+SEVERITY = "error"
+
+
+def check(facts: Facts) -> Iterator[Hit]:
+    """Find lines that match nothing, or nothing that could answer them."""
+    if not facts.expected.lines:
+        return
+    yield from (Hit("", str(nothing)) for nothing in facts.comparison.unmatched())
+    for line, places in zip(facts.expected.lines, facts.comparison.places, strict=True):
+        keys = [key for key in line.answers if key in OF_MODULES]
+        if keys and any(places) and not places.modules | places.shared_modules:
+            yield Hit("", f"pattern {line.pattern!r} matches parameters alone, and {listed(keys)} is of modules")

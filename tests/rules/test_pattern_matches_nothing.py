@@ -1,0 +1,47 @@
+"""FI602: a line of a policy that speaks of nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+import freezeinspect as fi
+from freezeinspect.expected import Expectation
+from freezeinspect.state import NO
+
+
+def network() -> nn.Module:
+    layers = {"layer1": nn.Linear(2, 2), "layer2": nn.Linear(2, 2)}
+    return nn.ModuleDict({"encoder": nn.ModuleDict(layers), "head": nn.Linear(2, 2)})
+
+
+def messages(pattern: str, **answers: Any) -> list[str]:
+    policy = fi.Policy((Expectation(pattern, answers),))
+    return [one.message for one in fi.check(network(), policy=policy, select=["pattern-matches-nothing"])]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("backbone.layer1", "pattern 'backbone.layer1' matches nothing; did you mean 'encoder.layer1'"),
+        ("head.wait", "pattern 'head.wait' matches nothing; did you mean 'head.weight'"),
+        ("zzz", "pattern 'zzz' matches nothing; there are 'encoder', 'head'"),
+        ("encoder.layer[3-4]", "pattern 'encoder.layer[3-4]' matches nothing; did you mean 'encoder.layer"),
+    ],
+)
+def test_the_nearest_are_named_or_else_the_topmost(pattern: str, said: str) -> None:
+    (message,) = messages(pattern, requires_grad=NO)
+    assert message.startswith(said)
+
+
+def test_a_pattern_of_parameters_alone_has_no_mode() -> None:
+    said = "pattern '**.bias' matches parameters alone, and training, stats_move is of modules"
+    assert messages("**.bias", training=NO, stats_move=NO, requires_grad=NO) == [said]
+    assert messages("**.bias", requires_grad=NO) == []
+
+
+@pytest.mark.parametrize("pattern", ["", "**", "encoder", "*.layer1", "**.weight", "head.bias"])
+def test_a_pattern_that_matches_is_silent(pattern: str) -> None:
+    assert messages(pattern, requires_grad=NO) == []
