@@ -34,7 +34,7 @@ class Scalars:
         self._flips = 0
         self._written: dict[str, tuple[float, int]] = {}  # with the step
         self._last = watch.history.last.states[-1].snapshot
-        self._write()
+        self._write(step)
         watch.records.append(self)
 
     def _values(self) -> dict[str, float]:
@@ -42,19 +42,19 @@ class Scalars:
         share = told.trainable_parameters / told.parameters if told.parameters and told.trainable_parameters else 0.0
         return {"trainable_share": share, "moving_statistics": told.stats_layers_moving or 0, "flips": self._flips}
 
-    def _write(self, at_the_end: bool = False) -> None:
+    def _write(self, now: int, at_the_end: bool = False) -> None:
         for name, value in self._values().items():
             before, step = self._written.get(name, (None, -1))
-            if value != before or (at_the_end and step != self._step):
-                self._writer.add_scalar(TAG + name, value, self._step)
-                self._written[name] = value, self._step
+            if value != before or (at_the_end and step != now):
+                self._writer.add_scalar(TAG + name, value, now)
+                self._written[name] = value, now
 
     def flagged(self, snapshot: Snapshot, within: bool, calls: Calls) -> None:
-        """Write what a new state changes."""
+        """Write what a new state changes, after the last step or within the next."""
         if snapshot.structure is self._last.structure:
             self._flips += sum(1 for _ in flips_between(self._last, State(0, within, snapshot, calls)))
         self._last = snapshot
-        self._write()
+        self._write(self._step + within)
 
     def stepped(self, optimizer: int, outcome: int, forwards: int) -> None:
         """Count a step."""
@@ -62,7 +62,7 @@ class Scalars:
 
     def close(self) -> None:
         """Write how it ended."""
-        self._write(at_the_end=True)
+        self._write(self._step, at_the_end=True)
 
     def restructured(self, structure: Structure) -> None:
         """Await the state of another model, in which nothing has flipped yet."""
