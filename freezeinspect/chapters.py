@@ -100,7 +100,7 @@ class Chapter:
         """Give each flag that changed from one state to the next."""
         for one, other in zip(self.states, self.states[1:], strict=False):
             if one.snapshot is not other.snapshot:
-                yield from _flips(one.snapshot, other)
+                yield from flips_between(one.snapshot, other)
 
 
 def part_of(structure: Structure, tensor: int) -> str:
@@ -111,7 +111,8 @@ def part_of(structure: Structure, tensor: int) -> str:
     return "stats" if found.name in STATISTICS else "buffers"
 
 
-def _flips(before: Snapshot, state: State) -> Iterator[Flip]:
+def flips_between(before: Snapshot, state: State) -> Iterator[Flip]:
+    """Give each flag that a state has otherwise than a snapshot of the same structure."""
     after, structure = state.snapshot, state.snapshot.structure
     for flag in FLAGS:
         one, other = getattr(before, flag), getattr(after, flag)

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 
 import torch
+import torchinfo
 from torch import nn
 
 import freezeinspect as fi
@@ -77,6 +78,55 @@ def test_a_norm_that_is_replaced_loses_all() -> None:
     model[1] = nn.BatchNorm1d(4)
     flags = {("1", "training"), ("1", "bn_freeze"), ("1.weight", "requires_grad"), ("1.bias", "requires_grad")}
     assert changes(fi.diff(before, model)) == flags
+
+
+def unfrozen(module: nn.Module) -> nn.Module:
+    """Do what timm's unfreeze does to norms: it needs torchvision, and is not here."""
+    for name, child in module.named_children():
+        if isinstance(child, FrozenNorm):
+            norm = nn.BatchNorm2d(len(child.weight))
+            norm.weight.data, norm.bias.data = child.weight.data.clone(), child.bias.data.clone()
+            norm.running_mean.data, norm.running_var.data = child.running_mean.data, child.running_var.data
+            module.add_module(name, norm)
+    return module.requires_grad_(True)
+
+
+class FrozenNorm(nn.Module):
+    """What timm's freeze makes of a norm: all that it has are buffers."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, getattr(norm, name).detach().clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+
+
+def test_norms_that_timm_makes_anew_are_in_no_optimizer() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    before = fi.inspect(model, optimizer, values=True)
+    model[1] = FrozenNorm(model[1])
+    model.requires_grad_(False)
+    unfrozen(model)
+    assert not fi.diff(before, model)
+    assert {one.code for one in fi.check(model, optimizer)} == {"FI201", "FI203"}
+    assert [one.path for one in fi.check(model, optimizer, select=["FI201"])] == ["1"]
+
+
+def test_torchinfo_loses_the_modes_and_in_train_mode_moves_the_statistics() -> None:
+    for options, moved in (({}, ()), ({"mode": "train"}, ("1.running_mean", "1.running_var"))):
+        model = frozen()
+        before = fi.inspect(model, values=True)
+        torchinfo.summary(model, input_size=(2, 4), verbose=0, **options)
+        found = fi.diff(before, model)
+        assert changes(found) == {("1", "training")}
+        assert found.stats == moved
+        model[1].eval()
+        before = fi.inspect(model, values=True)
+        fi.inspect(model, input_size=(2, 4))
+        assert not fi.diff(before, model)
 
 
 def test_resize_token_embeddings_reshapes_the_same_parameter() -> None:

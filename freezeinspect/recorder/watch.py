@@ -59,7 +59,7 @@ class Watch:
         self.optimizers = optimizers
         self.history = History()
         self.is_open = True
-        self._records: list[Any] = [self.history] if log is None else [self.history, log]
+        self.records: list[Any] = [self.history] if log is None else [self.history, log]
         self._attention = attention
         self._exchange = exchange
         self._blame: Blame | None = None
@@ -181,7 +181,7 @@ class Watch:
             self._end(0, TAKEN)
 
     def _recompute(self, path: str) -> None:
-        for record in self._records:
+        for record in self.records:
             record.recomputed(path)
 
     # one step
@@ -239,7 +239,7 @@ class Watch:
         self._ended = now
 
     def _step(self, optimizer: int, outcome: int) -> None:
-        for record in self._records:
+        for record in self.records:
             record.stepped(optimizer, outcome, self._forwards)
         if self._exchange and outcome == TAKEN:
             self._ranked(self._exchange.stepped(len(self.history.taken), self._roster.snapshot))
@@ -247,7 +247,7 @@ class Watch:
         self._forwards = self._outer = self._inner = 0
 
     def _ranked(self, found: list[Disagreement]) -> None:
-        for record in self._records if found else ():
+        for record in self.records if found else ():
             record.ranked(found)
 
     def _note(self, is_other: bool, within: bool) -> None:
@@ -265,7 +265,7 @@ class Watch:
         self._begun = [_Begun(one.optimizer, (), [Mark(BETWEEN, self._ledger.look(()))]) for one in self._begun]
         structure = self._roster.snapshot.structure
         self._ledger.enrol(structure, self._roster.tensors)
-        for record in self._records if is_other else ():
+        for record in self.records if is_other else ():
             record.restructured(structure)
         if is_other or self._roster.snapshot is not self._noted:
             self._flag(within=False)
@@ -275,7 +275,7 @@ class Watch:
         now = self._roster.snapshot
         mode = (now.structure.digest, now.training, now.requires_grad)
         calls = self._blame.calls(self._roster) if self._blame else {}
-        for record in self._records:
+        for record in self.records:
             record.flagged(now, within, calls)
         self._noted = now
         if mode not in self._modes:  # a GAN, say, goes to and fro in each step
@@ -285,12 +285,12 @@ class Watch:
     def _settle(self, wait: bool = False) -> None:
         """Tell what is known by now of what moved, and of what a scaler skipped."""
         for step, looks in self._ledger.settled(wait):
-            for record in self._records:
+            for record in self.records:
                 record.looked(step, looks)
         while self._unsure and (wait or all(one.is_ready for one in self._unsure[0][1])):
             step, flags = self._unsure.popleft()
             if any(value for one in flags for value in one.values()):
-                for record in self._records:
+                for record in self.records:
                     record.skipped(step)
 
     # the end, and what is shown
@@ -308,7 +308,7 @@ class Watch:
         if self._exchange:
             self._ranked(self._exchange.settle())
         moved = self._ledger.at_the_end(self._forwards > 0)
-        for record in self._records:
+        for record in self.records:
             if moved:  # since the last step, so it is told as of that
                 record.looked(len(self.history.taken), Looks(ranges(sorted(moved)), moved))
             record.close()

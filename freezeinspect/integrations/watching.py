@@ -1,0 +1,91 @@
+"""What the callbacks of all frameworks are: a watch that is opened, asked after steps what is wrong, and closed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from freezeinspect.integrations.scalars import Scalars, Writer
+from freezeinspect.recorder.opening import watch
+from freezeinspect.recorder.watch import Watch
+from freezeinspect.report import check
+from freezeinspect.report.findings import Findings, rule_of
+from freezeinspect.rules import SEVERITIES
+
+
+class Watching:
+    """A callback that watches what is frozen, what moves and what flips in a training.
+
+    `fail_on` has rules by code or name, or a severity, which means that and worse: what they find ends the training
+    with FindingsError. It is asked after steps 1, 2, 4, 8 and so on, after each epoch and at the end. `report`
+    tells the story at the end, on rank 0, where the framework tells its own. `writer` is what takes scalars, such as a
+    SummaryWriter. `evidence`, `every`, `blame` and `log` are those of `fi.watch`, and `watch` is the Watch of the last
+    training, None before. Raises NoSuchRule.
+    """
+
+    def __init__(
+        self,
+        *,
+        fail_on: str | Sequence[str] = (),
+        log: str | os.PathLike[str] | None = None,
+        report: bool = True,
+        writer: Writer | None = None,
+        evidence: str = "auto",
+        every: int | None = None,
+        blame: bool = False,
+    ) -> None:
+        super().__init__()
+        asked = [fail_on] if isinstance(fail_on, str) else fail_on
+        self._codes = {rule_of(one).CODE for one in asked if one not in SEVERITIES}
+        self._severity = max((one for one in asked if one in SEVERITIES), key=SEVERITIES.index, default=None)
+        self._tells, self._writer = report, writer
+        self._options: dict[str, Any] = {"evidence": evidence, "every": every, "blame": blame, "log": log}
+        self.watch: Watch | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "watch": None}  # which is of a run, not of the callback
+
+    def _opens(self, model: nn.Module, optimizers: Any, step: int = 0) -> None:
+        """Watch a training from here on; `step` is the number of the framework's last one."""
+        self._closes()
+        self._asked = 0
+        self.watch = watch(model, optimizers, **self._options)
+        if self._writer is not None:
+            Scalars(self.watch, self._writer, step)
+
+    def _stepped(self) -> None:
+        """Take note that a step may have been taken."""
+        steps = len(self.watch.history.taken) if self.watch else 0
+        if steps & (steps - 1) == 0:
+            self._asks()
+
+    def _asks(self) -> None:
+        """Ask what is wrong, once after a step. Raises FindingsError."""
+        if self.watch is not None and self.watch.is_open and len(self.watch.history.taken) > self._asked:
+            self._asked = len(self.watch.history.taken)
+            self._fails(self.watch)
+
+    def _fails(self, watch: Watch) -> None:
+        if not self._codes and not self._severity:
+            return
+        found = check(watch.report())
+        worse = found.at_least(self._severity) if self._severity else ()
+        wrong = Findings(found.structure, tuple(one for one in found if one in worse or one.code in self._codes))
+        if wrong:
+            self._closes()
+            wrong.raise_for("info")
+
+    def _closes(self) -> None:
+        if self.watch is not None:
+            self.watch.close()
+
+    def _ends(self, tell: Callable[[str], object] | None) -> None:
+        """Close the watch, tell its story, and ask a last time. Raises FindingsError."""
+        if self.watch is not None and self.watch.is_open:
+            self.watch.close()
+            if self._tells and tell is not None:
+                tell("\n".join(self.watch.run.told()))
+            self._fails(self.watch)
