@@ -15,6 +15,7 @@ import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
@@ -176,6 +177,28 @@ def one_unfrozen_under_fsdp2() -> Said:
     return said(fi.compare_ranks(model))
 
 
+def a_replicated_dtensor_that_drifts() -> Said:
+    mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
+    model = nn.Linear(2, 2)
+    model.weight = nn.Parameter(distribute_tensor(torch.ones(2, 2), mesh, [Replicate()]))
+    model.bias = nn.Parameter(distribute_tensor(torch.arange(8.0), mesh, [Shard(0)]))
+    before = said(fi.compare_ranks(model))
+    if rank() == 1:
+        model.weight.data.to_local().add_(1)
+    return before + said(fi.compare_ranks(model))
+
+
+def half_of_the_ranks() -> list[Any]:
+    """Compare within the first half and within the second, in which the last rank differs."""
+    count = distributed.get_world_size()
+    halves = [list(range(count // 2)), list(range(count // 2, count))]
+    groups = [distributed.new_group(ranks) for ranks in halves]
+    mine = rank() >= count // 2
+    model = body()
+    model[1].train(rank() < count - 1)
+    return [mine, said(fi.compare_ranks(model, group=groups[mine]))]
+
+
 def freeze_lost_in_a_flat_parameter() -> Said:
     inner = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     model = FullyShardedDataParallel(inner, use_orig_params=False, device_id=CPU)
@@ -200,6 +223,8 @@ SCENARIOS = (
     under_fsdp1,
     under_fsdp1_flat,
     one_unfrozen_under_fsdp2,
+    a_replicated_dtensor_that_drifts,
+    half_of_the_ranks,
     freeze_lost_in_a_flat_parameter,
 )
 

@@ -59,10 +59,8 @@ def test_a_learning_rate_of_its_own_is_told(seen: Seen) -> None:
 
 
 def test_every_rank_gets_the_same_answer(seen: Seen) -> None:
-    own = {
-        "under_fsdp1",
-        "under_fsdp2",
-    }  # where a rank has no element of a parameter, it cannot tell whether that moved
+    own = {"under_fsdp1", "under_fsdp2", "half_of_the_ranks"}
+    # where a rank has no element of a parameter it cannot tell whether that moved; and each half has its own answer
     for one in seen[1:]:
         assert {key: one[key] for key in one if key not in own} == {
             key: seen[0][key] for key in seen[0] if key not in own
@@ -108,6 +106,17 @@ def test_names_flags_and_evidence_are_those_of_the_model_that_was_wrapped(seen: 
     assert "yes" in {one["3"][0] for one in moved}
     assert told[0]["stats"][2] == "yes"
     assert not [one for one in told[0]["findings"] if one[1] == "error"]
+
+
+def test_a_replicated_dtensor_is_compared_and_a_sharded_one_is_not(seen: Seen) -> None:
+    assert seen[0]["a_replicated_dtensor_that_drifts"] == [["FI403", "error", "", "weight", [1]]]
+
+
+def test_a_group_is_compared_among_its_own_and_its_ranks_keep_their_numbers(seen: Seen) -> None:
+    last = len(seen) - 1
+    for is_second, found in (one["half_of_the_ranks"] for one in seen):
+        expected = [["FI401", "error", "1", None, [last]]] if is_second and len(seen) > 2 else []
+        assert found == expected
 
 
 def test_a_freeze_that_a_flat_parameter_swallowed_is_found(seen: Seen) -> None:
