@@ -6,7 +6,7 @@ SEED ?= 1
 INPUTS ?= 1000000000
 BIN := .venv/bin
 
-.PHONY: help demo test lint docs bench fuzz gpu
+.PHONY: help demo test test-kernel lint docs bench fuzz gpu
 .NOTPARALLEL:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make docs    the pages, into site/"
 	@echo "make bench   what inspect and report cost"
 	@echo "make fuzz    mutated files, for MINUTES=$(MINUTES) or INPUTS, from SEED=$(SEED)"
+	@echo "make test-kernel   the GPU's kernel in Triton's interpreter, without a GPU"
 	@echo "make gpu     demo, tests and benchmarks on a CUDA device, into $(OUT)/, with the python3 that is there"
 
 demo: .venv/.installed
@@ -25,6 +26,9 @@ test: export OMP_NUM_THREADS = 1
 test: .venv/.installed-test
 	$(BIN)/pytest -n 2
 	$(BIN)/pytest --doctest-modules freezeinspect --ignore freezeinspect/integrations
+
+test-kernel: .triton/.installed .venv/.installed-test
+	PYTHONPATH=.triton $(BIN)/pytest tests/recorder/test_kernel.py
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
@@ -48,6 +52,11 @@ fuzz: .venv/.installed-test
 
 gpu:
 	bash benchmarks/gpu.sh "$(OUT)"
+
+# Beside .venv, not in it: where Triton is installed, torch.compile and torch.utils import it.
+.triton/.installed: constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --constraint constraints.txt --upgrade --target .triton triton
+	@touch $@
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

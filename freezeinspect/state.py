@@ -317,7 +317,7 @@ class Snapshot:
     has_grad: tuple[Answer, ...] = ()
     has_state: tuple[Answer, ...] = ()
     fingerprints: tuple[str | None, ...] = ()
-    reductions: tuple[Reduction, ...] = ()
+    reductions: tuple[Reduction, ...] = field(default=(), compare=False)  # of what is wrapped around the model
 
 
 @dataclass(frozen=True)

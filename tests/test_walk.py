@@ -13,6 +13,8 @@ import torch.distributed
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 
 from freezeinspect.walk import VISIT_LIMIT, WRAPPERS, NotAModule, apply_leaf, children, unwrapped, walk
 from zoo import ZOO, quiet
@@ -312,11 +314,17 @@ def averaged(model: nn.Module) -> nn.Module:
     return wrapper
 
 
+def sharded(model: nn.Module) -> nn.Module:
+    return FullyShardedDataParallel(model, None, ShardingStrategy.NO_SHARD, device_id=torch.device("cpu"))
+
+
 WRAP: dict[str, Callable[[nn.Module], nn.Module]] = {
     "torch._dynamo.eval_frame.OptimizedModule": compiled,
     "torch.nn.parallel.data_parallel.DataParallel": nn.DataParallel,
     "torch.nn.parallel.distributed.DistributedDataParallel": nn.parallel.DistributedDataParallel,
     "torch.optim.swa_utils.AveragedModel": averaged,
+    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": sharded,
+    "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.CheckpointWrapper": checkpoint_wrapper,
 }
 
 

@@ -54,6 +54,7 @@ class Values:
         self.tensors = tensors
         self._is_cut = [local(tensor) is not tensor for tensor in tensors]  # of a DTensor this rank's part is looked at
         self._rows: list[_Row | None] = [None] * len(tensors)
+        self._readers: dict[torch.device, device.Reader] = {}
         self._digests: list[Callable[[int], Digest] | None] = [self._way(local(tensor)) for tensor in tensors]
 
     def look(self, tensors: Sequence[int]) -> Look:
@@ -68,8 +69,13 @@ class Values:
                 digests[place] = digest(i)
             elif self.tensors[i].is_cuda:
                 there.setdefault(self.tensors[i].device, []).append(place)
-        late = [device.read(places, [self._here(tensors[n]) for n in places]) for places in there.values()]
+        late = [self._late(one, places, tensors) for one, places in there.items()]
         return Look(tensors, digests, late)
+
+    def _late(self, where: torch.device, places: list[int], tensors: Sequence[int]) -> device.Readback:
+        if where not in self._readers:
+            self._readers[where] = device.Reader(where)
+        return self._readers[where].read(places, [self._here(tensors[place]) for place in places])
 
     def _here(self, i: int) -> torch.Tensor:
         return local(self.tensors[i]) if self._is_cut[i] else self.tensors[i]

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freezeinspect.recorder import device
-from freezeinspect.recorder.device import digests, read
+from freezeinspect.recorder.device import Reader, digests
 
 DTYPES = [
     torch.float32,
@@ -35,6 +35,7 @@ def filled(dtype: torch.dtype, count: int) -> torch.Tensor:
     return torch.randint(0, high, (count * size,), dtype=torch.uint8).view(dtype)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DTYPES), st.integers(1, 40), st.data())
 def test_any_changed_bit_is_found(dtype: torch.dtype, count: int, data: st.DataObject) -> None:
     tensor = filled(dtype, count)
@@ -45,6 +46,7 @@ def test_any_changed_bit_is_found(dtype: torch.dtype, count: int, data: st.DataO
     assert int(digest(tensor)) != before
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-128, 127), min_size=2, max_size=20), st.randoms(use_true_random=False))
 def test_elements_in_another_order_are_found(values: list[int], random: object) -> None:
     other = values.copy()
@@ -94,6 +96,6 @@ def test_nothing_is_read_before_it_is_asked_for() -> None:
 
 def test_a_read_back_gives_the_digests_in_order() -> None:
     tensors = [torch.zeros(3), torch.ones(3)]
-    late = read([4, 7], tensors)
+    late = Reader(torch.device("cpu")).read([4, 7], tensors)
     assert (late.places, late.is_ready) == ([4, 7], True)
     assert late.values() == [int(digest(tensor)) for tensor in tensors]
