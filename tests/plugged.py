@@ -32,17 +32,23 @@ MODEL = """
 """
 
 
-@pytest.fixture
-def installed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> pytest.Pytester:
-    """Give a project in which freezeinspect is installed, as far as pytest can tell, and a module of a model."""
+def with_entry_point(site: Path) -> Path:
+    """Make a folder that tells, as an install does, of the entry points that pyproject.toml declares."""
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    about = tmp_path_factory.mktemp("site") / "freezeinspect-0.dist-info"
-    about.mkdir()
+    about = site / "freezeinspect-0.dist-info"
+    about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: freezeinspect\nVersion: 0\n")
     lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in some.items()) for group, some in points.items()]
     (about / "entry_points.txt").write_text("\n".join(lines))
+    return site
+
+
+@pytest.fixture
+def installed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> pytest.Pytester:
+    """Give a project in which freezeinspect is installed, as far as pytest can tell, and a module of a model."""
+    site = with_entry_point(tmp_path_factory.mktemp("site"))
     tree = Path(freezeinspect.__file__).parents[1]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (about.parent, tree))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (site, tree))))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     monkeypatch.setenv("COLUMNS", "200")
     pytester.makepyfile(model=MODEL)
