@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import freezeinspect
 
 ROOT = Path(__file__).parents[1]
+# pytester takes away what a run imported, and torch cannot be imported twice: what the runs need of it is here before
+freezeinspect.watch(torch.nn.Linear(1, 1), torch.optim.SGD([torch.ones(1)], 0.1)).close()
 MODEL = """
     from torch import nn
     from torch.optim import SGD
@@ -49,6 +52,7 @@ def installed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_pa
     site = with_entry_point(tmp_path_factory.mktemp("site"))
     tree = Path(freezeinspect.__file__).parents[1]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (site, tree))))
+    pytester.syspathinsert(site)
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     monkeypatch.setenv("COLUMNS", "200")
     pytester.makepyfile(model=MODEL)
@@ -56,6 +60,11 @@ def installed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def run(project: pytest.Pytester, *options: str) -> pytest.RunResult:
+    """Run its tests here; under xdist, its workers are processes of their own."""
+    return project.runpytest_inprocess("-p", "no:cacheprovider", *options)
+
+
+def run_apart(project: pytest.Pytester, *options: str) -> pytest.RunResult:
     """Run its tests in a process of their own."""
     return project.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=120)
 
