@@ -90,6 +90,12 @@ def assert_trainable(
 
 
 def _facts(report: Report, patterns: Sequence[str], answers: Mapping[str, Word], error: type[AssertionError]) -> Facts:
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            kind = type(pattern).__name__
+            raise TypeError(
+                f"a pattern that is of type {kind}: expected text, as 'backbone'; an optimizer goes by its name"
+            )
     lines = tuple(Expectation(pattern, answers) for pattern in patterns or ("",))
     facts = report.facts(Expected(lines))
     for nothing in facts.comparison.unmatched():

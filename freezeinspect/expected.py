@@ -245,13 +245,24 @@ class Comparison:
                     yield Violation(key, number, MIXED, answer, min(first, *self.places[number].modules, first))
 
     def uncovered(self) -> Iterator[int]:
-        """Give the modules that no line matches; one that holds others needs a line for its own tensors alone."""
+        """Give the topmost modules of which no line matches anything, and what else no line matches.
+
+        One that holds others needs a line for its own tensors alone.
+        """
+        structure = self.structure
         modules = frozenset[int]().union(*(places.modules | places.shared_modules for places in self.places))
         tensors = frozenset[int]().union(*(places.tensors | places.shared_tensors for places in self.places))
-        for i, own in enumerate(self.structure.own):
-            is_leaf = not self.structure.children[i] and i not in self.structure.further
-            if i not in modules and (not tensors.issuperset(own) or (is_leaf and not own)):
+        lacks = [i not in modules and not tensors.issuperset(own) for i, own in enumerate(structure.own)]
+        bare = [
+            not structure.children[i] and i not in structure.further and not structure.own[i] for i in range(len(lacks))
+        ]
+        lacks = [lack or (leaf and i not in modules) for i, (lack, leaf) in enumerate(zip(lacks, bare, strict=True))]
+        end = 0
+        for i, stop in enumerate(structure.ends):
+            is_whole = modules.isdisjoint(range(i, stop)) and any(lacks[i:stop])
+            if i >= end and (is_whole or lacks[i]):
                 yield i
+                end = stop if is_whole else end
 
 
 def _joined(states: Iterable[_Broken | None]) -> _Broken | None:

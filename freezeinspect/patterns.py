@@ -27,9 +27,9 @@ class MatchesNothing(ValueError):
 
     def __init__(self, pattern: str, paths: Iterable[str]) -> None:
         paths = list(dict.fromkeys(paths))
-        near, tops = nearest(pattern, paths), [path for path in paths if path and "." not in path]
+        self.nearest, tops = nearest(pattern, paths), [path for path in paths if path and "." not in path]
         hint = f"; there are {', '.join(map(repr, tops[:5]))}{', …' if len(tops) > 5 else ''}" if tops else ""
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else hint
+        hint = f"; did you mean {' or '.join(map(repr, self.nearest))}?" if self.nearest else hint
         super().__init__(f"pattern {pattern!r} matches nothing{hint}")
 
 

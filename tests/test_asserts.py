@@ -143,3 +143,13 @@ class TestSources:
         with pytest.raises(NotFrozen, match="weights are still, running statistics move"):
             fi.assert_frozen(watch, "body")
         fi.assert_trainable(watch, "head")
+
+    def test_what_is_no_pattern_or_no_source_of_an_optimizer_is_refused(self) -> None:
+        model = network()
+        optimizer = SGD(model.parameters(), 0.1)
+        with pytest.raises(TypeError, match="of type SGD: expected text, as 'backbone'; an optimizer goes by its name"):
+            fi.assert_trainable(model, optimizer)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="an optimizer needs a live model, but a report"):
+            fi.assert_trainable(fi.inspect(model), "head", optimizer=optimizer)
+        with pytest.raises(TypeError, match="policy=5: expected a Policy, or the path of one, as"):
+            fi.check(model, policy=5)  # type: ignore[arg-type]

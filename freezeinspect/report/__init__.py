@@ -117,6 +117,8 @@ def check(
     from freezeinspect.policy import Policy, load
     from freezeinspect.rules import find
 
+    if not isinstance(policy, Policy | str | os.PathLike):
+        raise TypeError(f"policy={policy!r}: expected a Policy, or the path of one, as 'freeze.toml'")
     policy = policy if isinstance(policy, Policy) else load(policy)
     findings = tuple(find(found.facts(policy.expected)))
     return selected(found.snapshot.structure, findings, select, ignore, (*policy.allow, *allow))
@@ -146,9 +148,11 @@ def policy_of(
 
 def report_of(source: Any, optimizer: Any = None, key: str | None = None) -> Report:
     """Report what is to be checked: a Report is its own, a run's is that of its end. Raises what inspect() raises."""
+    is_run = hasattr(source, "history")  # of a Watch too
+    if optimizer is not None and (is_run or isinstance(source, Report)):
+        raise TypeError("an optimizer needs a live model, but a report or a run was given; it has its own")
     if isinstance(source, Report):
         return source
-    is_run = hasattr(source, "history")  # of a Watch too
     found: Report = source.report() if is_run else _to_check(source, optimizer, key)
     return found
 

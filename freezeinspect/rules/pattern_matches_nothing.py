@@ -51,6 +51,7 @@ Where one policy is for several models: `allow = ["FI602"]` in it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from freezeinspect.expected import OF_MODULES
@@ -64,8 +65,19 @@ def check(facts: Facts) -> Iterator[Hit]:
     """Find lines that match nothing, or nothing that could answer them."""
     if not facts.expected.lines:
         return
-    yield from (Hit("", str(nothing)) for nothing in facts.comparison.unmatched())
+    for nothing in facts.comparison.unmatched():
+        meant = nothing.nearest or _unmatched_tops(facts)
+        yield Hit("", str(nothing), f"pattern = {json.dumps(meant[0])}  # in the policy" if meant else None)
     for line, places in zip(facts.expected.lines, facts.comparison.places, strict=True):
         keys = [key for key in line.answers if key in OF_MODULES]
         if keys and any(places) and not places.modules | places.shared_modules:
             yield Hit("", f"pattern {line.pattern!r} matches parameters alone, and {listed(keys)} is of modules")
+
+
+def _unmatched_tops(facts: Facts) -> list[str]:
+    """Give the child of the root of which no line speaks, but one of the whole: alone it is what was renamed."""
+    structure = facts.structure
+    matched = [places.modules | places.shared_modules for places in facts.comparison.places if 0 not in places.modules]
+    spans = {child: range(child, structure.ends[child]) for child in structure.children[0]}
+    found = [structure.paths[i] for i, span in spans.items() if all(one.isdisjoint(span) for one in matched)]
+    return found if len(found) == 1 else []

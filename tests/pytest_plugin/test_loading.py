@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugged import MODEL, installed, run
+from plugged import MODEL, installed, run_apart
 
 pytest_plugins = ["pytester"]
 __all__ = ["installed"]
@@ -20,13 +20,13 @@ def test_it(request):
 
 def test_it_loads_nothing_until_it_is_used(installed: pytest.Pytester) -> None:
     installed.makepyfile(SEES)
-    run(installed).assert_outcomes(passed=1)
-    run(installed, "-n", "1").assert_outcomes(passed=1)
+    run_apart(installed).assert_outcomes(passed=1)
+    run_apart(installed, "-n", "1").assert_outcomes(passed=1)
 
 
 def test_that_test_would_notice(installed: pytest.Pytester) -> None:
     installed.makepyfile("from model import network\nfrom freezeinspect import inspect" + SEES)
-    run(installed).assert_outcomes(failed=1)
+    run_apart(installed).assert_outcomes(failed=1)
 
 
 def test_no_freezeinspect_leaves_it_out(installed: pytest.Pytester) -> None:
@@ -36,12 +36,12 @@ def test_no_freezeinspect_leaves_it_out(installed: pytest.Pytester) -> None:
         def test_with(freeze_policy): pass
         """
     )
-    done = run(installed, "-p", "no:freezeinspect")
+    done = run_apart(installed, "-p", "no:freezeinspect")
     done.assert_outcomes(passed=1, errors=1)
     done.stdout.fnmatch_lines(["E*fixture 'freeze_policy' not found"])
     assert (
         "unrecognized arguments: --freeze-update"
-        in run(installed, "-p", "no:freezeinspect", "--freeze-update").stderr.str()
+        in run_apart(installed, "-p", "no:freezeinspect", "--freeze-update").stderr.str()
     )
 
 
@@ -49,4 +49,4 @@ def test_a_project_without_torch_in_its_tests_runs(installed: pytest.Pytester) -
     assert "torch" in MODEL
     (installed.path / "torch.py").write_text("raise ImportError('torch is not to be imported')")
     installed.makepyfile("def test_it(): pass")
-    run(installed).assert_outcomes(passed=1)
+    run_apart(installed).assert_outcomes(passed=1)

@@ -45,3 +45,13 @@ def test_a_pattern_of_parameters_alone_has_no_mode() -> None:
 @pytest.mark.parametrize("pattern", ["", "**", "encoder", "*.layer1", "**.weight", "head.bias"])
 def test_a_pattern_that_matches_is_silent(pattern: str) -> None:
     assert messages(pattern, requires_grad=NO) == []
+
+
+def test_the_line_that_mends_it_names_the_nearest_or_the_one_part_that_no_line_matches() -> None:
+    def mends(*patterns: str) -> list[str | None]:
+        policy = fi.Policy(tuple(Expectation(pattern, {"requires_grad": NO}) for pattern in patterns))
+        return [one.fix for one in fi.check(network(), policy=policy, select=["FI602"])]
+
+    assert mends("backbone.layer1") == ['pattern = "encoder.layer1"  # in the policy']
+    assert mends("zzz", "head") == ['pattern = "encoder"  # in the policy']
+    assert mends("zzz") == [None]
