@@ -84,3 +84,20 @@ def test_what_a_training_is_to_fail_on_ends_every_rank(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "FI101 frozen-norm-updates-stats error: body.1: BatchNorm1d is frozen" in done.stderr
     assert [path.read_text().count('{"step":') for path in tmp_path.glob("*.jsonl")] == [1, 1]
+
+
+ONE_RANK_ALONE = """
+class Unfreeze(lightning.Callback):
+    def on_train_batch_start(self, trainer, module, batch, number):
+        if trainer.global_rank == 1 and trainer.global_step == 2:
+            module.body[1].eval()
+"""
+
+
+def test_a_rank_in_another_state_ends_every_rank(tmp_path: Path) -> None:
+    code = LIGHTNING.replace("data = ", f"{ONE_RANK_ALONE}\ndata = ").replace("max_epochs=2", "max_epochs=4")
+    options = 'log="run.fi.jsonl", ranks=True, fail_on="ranks-disagree"), Unfreeze('
+    done = torchrun(tmp_path, code, options)
+    assert done.returncode == 1
+    assert "FI401 ranks-disagree error: body.1: training: yes on rank 0, no on rank" in done.stderr
+    assert [path.read_text().count('{"step":') for path in tmp_path.glob("*.jsonl")] == [4, 4]
