@@ -22,8 +22,8 @@ class Watching:
     `fail_on` has rules by code or name, or a severity, which means that and worse: what they find ends the training
     with FindingsError. It is asked after steps 1, 2, 4, 8 and so on, after each epoch and at the end. `report`
     tells the story at the end, on rank 0, where the framework tells its own. `writer` is what takes scalars, such as a
-    SummaryWriter. `evidence`, `every`, `blame` and `log` are those of `fi.watch`, and `watch` is the Watch of the last
-    training, None before. Raises NoSuchRule.
+    SummaryWriter. `evidence`, `every`, `blame`, `ranks` and `log` are those of `fi.watch`; `watch` is the Watch of the
+    last training, None before. Raises NoSuchRule.
     """
 
     def __init__(
@@ -36,13 +36,20 @@ class Watching:
         evidence: str = "auto",
         every: int | None = None,
         blame: bool = False,
+        ranks: bool = False,
     ) -> None:
         super().__init__()
         asked = [fail_on] if isinstance(fail_on, str) else fail_on
         self._codes = {rule_of(one).CODE for one in asked if one not in SEVERITIES}
         self._severity = max((one for one in asked if one in SEVERITIES), key=SEVERITIES.index, default=None)
         self._tells, self._writer = report, writer
-        self._options: dict[str, Any] = {"evidence": evidence, "every": every, "blame": blame, "log": log}
+        self._options: dict[str, Any] = {
+            "evidence": evidence,
+            "every": every,
+            "blame": blame,
+            "ranks": ranks,
+            "log": log,
+        }
         self.watch: Watch | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,8 +86,9 @@ class Watching:
             wrong.raise_for("info")
 
     def _closes(self) -> None:
+        """Close the watch of a training that came to no end: its other ranks may be in another place."""
         if self.watch is not None:
-            self.watch.close()
+            self.watch.__exit__(Exception)
 
     def _ends(self, tell: Callable[[str], object] | None) -> None:
         """Close the watch, tell its story, and ask a last time. Raises FindingsError."""
