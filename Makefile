@@ -10,14 +10,14 @@ BIN := .venv/bin
 .NOTPARALLEL:
 
 help:
-	@echo "make demo    the experiment: unfreeze against bn_freeze(False)"
-	@echo "make test    tests and doctests"
-	@echo "make lint    ruff, mypy, the order of the rooms"
-	@echo "make docs    the pages, into site/"
-	@echo "make bench   what inspect and report cost"
-	@echo "make fuzz    mutated files, for MINUTES=$(MINUTES) or INPUTS, from SEED=$(SEED)"
-	@echo "make test-kernel   the GPU's kernel in Triton's interpreter, without a GPU"
-	@echo "make gpu     demo, tests and benchmarks on a CUDA device, into $(OUT)/, with the python3 that is there"
+	@echo "make demo         the experiment: unfreeze against bn_freeze(False)"
+	@echo "make test         tests and doctests"
+	@echo "make test-kernel  the kernel for GPUs in Triton's interpreter, on the CPU"
+	@echo "make lint         ruff, mypy, the order of the rooms"
+	@echo "make docs         the pages, into site/"
+	@echo "make bench        what inspect and report cost"
+	@echo "make fuzz         mutated files, for MINUTES=$(MINUTES) or INPUTS, from SEED=$(SEED)"
+	@echo "make gpu          demo, tests and benchmarks on a CUDA device, into $(OUT)/, with the python3 that is there"
 
 demo: .venv/.installed
 	$(BIN)/freezeinspect demo
