@@ -20,7 +20,7 @@ from torch import distributed, nn
 import freezeinspect as fi
 
 distributed.init_process_group("gloo")
-body = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+body = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
 body[0].requires_grad_(False)
 model = nn.parallel.DistributedDataParallel(body)
 body[0].requires_grad_(True)
@@ -39,7 +39,7 @@ from torch import distributed, nn
 import freezeinspect as fi
 
 distributed.init_process_group("gloo")
-body = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+body = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
 model = nn.parallel.DistributedDataParallel(body)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 model(torch.full((8, 4), 1.0 + distributed.get_rank())).square().mean().backward()
