@@ -17,6 +17,11 @@ CHUNK = 2**20  # words of a batch: what a look takes beside the weights is about
 MIX = (0x9E3779B97F4A7C15 - 2**64, 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)  # splitmix64
 
 
+def is_capturing() -> bool:
+    """Tell whether a CUDA graph is being captured, in which nothing runs, and nothing may be read back."""
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())  # type: ignore[no-untyped-call]
+
+
 class Readback:
     """Some digests on their way to the CPU; `places` says whose they are."""
 
@@ -34,7 +39,9 @@ class Readback:
     @property
     def is_ready(self) -> bool:
         """Tell whether they are there."""
-        return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
+        if self._event is None:
+            return True
+        return not is_capturing() and bool(self._event.query())  # type: ignore[no-untyped-call]
 
     def values(self) -> list[int]:
         """Give the digests, waiting for them where they are not there yet."""

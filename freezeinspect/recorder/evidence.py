@@ -69,8 +69,9 @@ class Values:
                 digests[place] = digest(i)
             elif self.tensors[i].is_cuda:
                 there.setdefault(self.tensors[i].device, []).append(place)
-        late = [self._late(one, places, tensors) for one, places in there.items()]
-        return Look(tensors, digests, late)
+        if there and device.is_capturing():
+            return Look(tensors, digests, [])
+        return Look(tensors, digests, [self._late(one, places, tensors) for one, places in there.items()])
 
     def _late(self, where: torch.device, places: list[int], tensors: Sequence[int]) -> device.Readback:
         if where not in self._readers:

@@ -104,7 +104,9 @@ class Follower:
         if phase != "stop" or not self.watches or os.getpid() != self._process:
             return
         try:
-            for watch in [one for one in self.watches if one.is_forgotten() and not _is_capturing()]:
+            from freezeinspect.recorder.device import is_capturing
+
+            for watch in [one for one in self.watches if one.is_forgotten() and not is_capturing()]:
                 self._close(watch)
         except Exception as error:
             self._failed(error)
@@ -151,12 +153,6 @@ class Follower:
                 self._failed(error)
         if len(self._ended) > MOST:
             self._tell(f"{len(self._ended) - MOST} more models were trained; the last log is {self._ended[-1].path}")
-
-
-def _is_capturing() -> bool:
-    """Tell whether a CUDA graph is being captured, in which nothing may be read back."""
-    cuda = sys.modules["torch"].cuda
-    return bool(cuda.is_initialized() and cuda.is_current_stream_capturing())
 
 
 def log_of(program: str) -> Path:

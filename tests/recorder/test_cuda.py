@@ -10,6 +10,7 @@ import torch
 
 import freezeinspect as fi
 from loops import Expected, accumulating, plain
+from oracle import Oracle
 from zoo import ZOO, Specimen
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -68,12 +69,10 @@ def test_a_scaler_s_skipped_step_is_told_when_its_flag_is_there() -> None:
         assert watch.steps()["outcome"].tolist() == ["taken", "taken", "skipped", "taken"]
 
 
-@pytest.mark.gpu
-def test_the_replay_of_a_graph_is_marked_by_hand() -> None:
-    model = torch.nn.Linear(4, 4).cuda()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    x = torch.randn(2, 4, device="cuda")
+def captured(model: torch.nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor) -> torch.cuda.CUDAGraph:
+    """Capture one training step in a graph."""
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
             optimizer.zero_grad()
@@ -85,8 +84,25 @@ def test_the_replay_of_a_graph_is_marked_by_hand() -> None:
     with torch.cuda.graph(graph):
         model(x).square().sum().backward()
         optimizer.step()
+    return graph
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("is_open_before", [True, False])
+def test_the_replay_of_a_graph_is_marked_by_hand(is_open_before: bool) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 4)).cuda()
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(8, 4, device="cuda")
+    graph = None if is_open_before else captured(model, optimizer, x)
     with fi.watch(model, optimizer, every=1) as watch:
+        graph = graph or captured(model, optimizer, x)
+        taken, expected = len(watch.run), []
+        oracle = Oracle(model)
         for _ in range(3):
             with watch.step():
                 graph.replay()
-    assert watch.steps()["weights_moved"].tolist() == [2, 2, 2]
+            expected.append(tuple(map(bool, oracle.moved())))
+    seen = [watch.history.moved(taken + number) for number in (1, 2, 3)]
+    assert [tuple(map(bool, one)) for one in seen] == expected
+    assert expected[0] == (False, False, True, True, True, True, True, True, True)
