@@ -19,6 +19,7 @@ everything() {
     # Only the files with such a test: the others may import at their top what this machine need not have.
     mapfile -t files < <(grep -rlE --include='test_*.py' 'mark\.gpu' tests)
     step "$python" -m pytest -m gpu "${files[@]:-tests}"  # exit code 5, nothing collected, is a failure too
+    step "$python" -m pytest tests/recorder/test_kernel.py
     for file in benchmarks/gpu/*.py; do
         [ -e "$file" ] || continue
         module=${file%.py}

@@ -21,6 +21,7 @@ from torch import nn
 from torch_audit import Auditor
 
 import freezeinspect as fi
+from benchmarks.clones import CloneAndEqual
 from benchmarks.machine import describe
 from benchmarks.resnet import ResNet
 from freezeinspect.recorder.evidence import Values
@@ -29,22 +30,6 @@ from freezeinspect.recorder.roster import Roster
 Step: TypeAlias = Callable[[], object]
 
 BATCH, SIZE = 4, 224
-
-
-class CloneAndEqual:
-    """What users write: copy every tensor before a step, and compare each after it."""
-
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.tensors = [*model.parameters(), *model.buffers()]
-        self.kept: list[torch.Tensor] = []
-        optimizer.register_step_pre_hook(lambda *_: self.keep())
-        optimizer.register_step_post_hook(lambda *_: self.compare())
-
-    def keep(self) -> None:
-        self.kept = [tensor.detach().clone() for tensor in self.tensors]
-
-    def compare(self) -> list[bool]:
-        return [torch.equal(one, other) for one, other in zip(self.tensors, self.kept, strict=True)]
 
 
 WAYS: dict[str, Callable[[nn.Module, torch.optim.Optimizer], object]] = {
@@ -127,7 +112,7 @@ def parts() -> dict[str, float]:
         "flags, as a step starts": lambda: roster.look(at_start=True),
         "flags, as it ends": lambda: roster.look(at_start=False),
         "one look at every value": lambda: values.look(everything).digests(),
-        "clone and torch.equal": lambda: (peer.keep(), peer.compare()),
+        "clone and torch.equal": lambda: (peer.keep(), peer.moved()),
         "torch._foreach_norm of the weights": lambda: torch._foreach_norm(roster.parameters),
     }
     found: dict[str, list[float]] = {name: [] for name in calls}
