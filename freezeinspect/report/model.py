@@ -279,10 +279,19 @@ class Report:
         return self.tree(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
     def _repr_html_(self) -> str:
-        from freezeinspect.views import text
+        from freezeinspect.views import html, text
 
-        above, below = self._notes()
-        return text.html_table(self.rows(), above, below)
+        return html.embedded(self.to_html(), text.html_table(self.rows(), *self._notes()))
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Give the modules as a page of HTML to search and filter, and write it where a path is given.
+
+        It is one file that needs no network; where scripts do not run, it is a table. Raises OSError.
+        """
+        from freezeinspect.views import html
+
+        worked_out = self.verdicts, self.observed, self.shapes, self.summary, self.findings
+        return html.write(html.report(self.snapshot, *worked_out, self._notes(), self.rows()), path)
 
     def to_markdown(self, depth: int | None = None, fold: bool = True, only: str | None = None) -> str:
         """Write the folded rows as a Markdown table, with what is known of its file and the sentence."""
