@@ -58,7 +58,7 @@ function columns() {
     group: { weights: "weights, by step()", stats: "statistics, by forward()" }[PARTS[key]] ??
       (["mode", "trainable", "bn_freeze"].includes(key) ? "flags" : "size"),
   }));
-  if (data.findings.length) found.push({ key: "findings", head: "", width: 96, keep: 8, group: "findings" });
+  if (data.findings.length) found.push({ key: "findings", head: "rule", width: 96, keep: 8, group: "findings" });
   return found;
 }
 

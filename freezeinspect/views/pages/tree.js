@@ -32,7 +32,6 @@ class Tree {
     this.loose = new Set(); // groups of equal siblings that are shown one by one
     this.lines = [];
     this.active = 0;
-    this.height = 26;
     this._span();
     this.head = make("div", "head");
     this.rows = make("div", "rows");
@@ -267,14 +266,14 @@ class Tree {
   draw(isNew = false) {
     if (!this.seen) return;
     const room = this.isPrinting ? Infinity : this.grid.clientHeight;
-    const first = this.isPrinting ? 0 : Math.max(0, Math.floor(this.grid.scrollTop / this.height) - OVERSCAN);
-    const end = Math.ceil((this.grid.scrollTop + room) / this.height) + OVERSCAN;
+    const height = this.height ?? 20; // until there is a line to measure
+    const first = this.isPrinting ? 0 : Math.max(0, Math.floor(this.grid.scrollTop / height) - OVERSCAN);
+    const end = Math.ceil((this.grid.scrollTop + room) / height) + OVERSCAN;
     const last = Math.min(this.lines.length, this.isPrinting ? PRINTED : end);
     if (!isNew && first === this.first && last === this.last) return;
     Object.assign(this, { first, last });
     this.rows.replaceChildren(...this.lines.slice(first, last).map((line) => this._row(line)));
-    const height = this.rows.firstElementChild?.getBoundingClientRect().height;
-    if (height) this.height = height;
+    this.height ??= this.rows.firstElementChild.getBoundingClientRect().height;
     this.rows.style.paddingTop = `${first * this.height}px`;
     this.rows.style.height = this.isPrinting ? "auto" : `${this.lines.length * this.height}px`;
     this.grid.setAttribute("aria-rowcount", this.lines.length + 2);
