@@ -128,12 +128,12 @@ def _with_progress(files: tuple[str, ...]) -> Iterable[str]:
 def _told(report: Report | Run, form: str, colour: bool, depth: int | None, only: str | None, no_fold: bool) -> str:
     if form == "json":
         return report.to_json()
+    if form == "html":
+        return report.to_html().rstrip()
     if not isinstance(report, Report):
         if form == "tree" and depth is None and only is None and not no_fold:
             return str(report)
         report = report.report()
-    if form == "html":
-        return report.to_html().rstrip()
     if form == "table":
         return report.table(depth, not no_fold, only)
     if form == "markdown":

@@ -288,10 +288,12 @@ class Report:
 
         It is one file that needs no network; where scripts do not run, it is a table. Raises OSError.
         """
-        from freezeinspect.views import html
+        from freezeinspect.views import html, notes
 
         worked_out = self.verdicts, self.observed, self.shapes, self.summary, self.findings
-        return html.write(html.report(self.snapshot, *worked_out, self._notes(), self.rows()), path)
+        below = notes.below(self.snapshot, self.observed, self.source)
+        said = notes.above(self.source), [self.sentence, *below]  # what is wrong has its own place there
+        return html.write(html.report(self.snapshot, *worked_out, said, self.rows()), path)
 
     def to_markdown(self, depth: int | None = None, fold: bool = True, only: str | None = None) -> str:
         """Write the folded rows as a Markdown table, with what is known of its file and the sentence."""

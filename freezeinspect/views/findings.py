@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from freezeinspect.folding import folded
@@ -65,7 +65,12 @@ def where(structure: Structure, group: Sequence[Finding]) -> str:
     if len(group) == 1:
         path, tensor = group[0].path, group[0].tensor
         return f"{path}.{tensor}".lstrip(".") if tensor else path or ROOT
-    numbers = {structure.index.get(one.path, 0) for one in group}
+    return places(structure, [structure.index.get(one.path, 0) for one in group])
+
+
+def places(structure: Structure, modules: Iterable[int]) -> str:
+    """Name modules by patterns for just these."""
+    numbers = set(modules)
     facts = [i in numbers for i in range(len(structure))]
     patterns = [line.pattern or ROOT for line in folded(structure, facts) if line.modules[0] in numbers]
     return ", ".join(patterns[:_NAMED]) + (", …" if len(patterns) > _NAMED else "")

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from freezeinspect.folding import classes
 from freezeinspect.observed import Observed
+from freezeinspect.rules import SEVERITIES
 from freezeinspect.state import Finding, Shape, Snapshot, Structure
 from freezeinspect.verdicts import Summary, Verdicts
 from freezeinspect.views import findings
@@ -56,6 +57,7 @@ def _environment() -> Environment:
         loader=PackageLoader(__package__, "pages"),
         autoescape=True,
         undefined=StrictUndefined,
+        keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -88,6 +90,11 @@ def write(text: str, path: str | os.PathLike[str] | None) -> str:
     return text
 
 
+def paragraphs(notes: Iterable[str]) -> str:
+    """Write notes as paragraphs."""
+    return "\n".join(f"<p>{escape(note)}</p>" for note in notes)
+
+
 def embedded(text: str, fallback: str) -> str:
     """Give what a notebook shows: a table, and where scripts run the page in a frame of its own instead."""
     number = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
@@ -111,14 +118,15 @@ def report(
 ) -> str:
     """Make the page of one model's state; `notes` stand above the rows and below them, the sentence first."""
     above, (sentence, *below) = notes
-    made = rows(snapshot, verdicts, observed, shapes, fold=False)
+    codes = findings.codes(snapshot.structure, found)
+    made = rows(snapshot, verdicts, observed, shapes, codes, fold=False)
     data = _modules(snapshot, verdicts, made) | {
-        "same": classes(snapshot.structure, facts(snapshot, observed, shapes or {})),
+        "same": classes(snapshot.structure, facts(snapshot, observed, shapes or {}, codes)),
         "findings": list(told(snapshot.structure, found)),
     }
     return page(
         "report.html.j2",
-        ("patterns.js", "tree.js", "search.js", "report.js"),
+        ("patterns.js", "tree.js", "search.js", "words.js", "report.js"),
         title=visible((snapshot.structure.types[0] or "model").rpartition(".")[2]),
         above=above,
         sentence=sentence,
@@ -135,14 +143,14 @@ def _modules(snapshot: Snapshot, verdicts: Verdicts, made: Sequence[Row]) -> dic
     """Give the modules as columns, each distinct set of facts once."""
     structure = snapshot.structure
     keys = ("type", *WIDTHS)
-    kinds, kind = _distinct(tuple(_word(row, key) for key in keys) for row in made)
-    types, type_of = _distinct(visible(name or "") for name in structure.types)
-    tensors, own = _distinct(tuple(_tensor(snapshot, verdicts, i) for i in numbers) for numbers in structure.own)
+    kinds, kind = distinct(tuple(_word(row, key) for key in keys) for row in made)
+    types, type_of = distinct(visible(name or "") for name in structure.types)
+    tensors, own = distinct(tuple(_tensor(snapshot, verdicts, i) for i in numbers) for numbers in structure.own)
     return {
         "names": [visible(name) for name in structure.names],
         "depths": [row.depth for row in made],
         "aliases": {i: list(map(visible, paths)) for i, paths in enumerate(structure.aliases) if paths},
-        "columns": [(key, HEADINGS.get(key, key), *WIDTHS[key]) for key in saying(made)],
+        "columns": [(key, HEADINGS.get(key, key), *WIDTHS[key]) for key in saying(made) if key in WIDTHS],
         "keys": keys,
         "kinds": kinds,
         "kind": kind,
@@ -167,7 +175,7 @@ def _tensor(snapshot: Snapshot, verdicts: Verdicts, i: int) -> tuple[str, ...]:
     return name, kind, shape, (tensor.dtype or "?").removeprefix("torch."), required, moves, group
 
 
-def _distinct(many: Iterable[Kind]) -> tuple[list[Kind], list[int]]:
+def distinct(many: Iterable[Kind]) -> tuple[list[Kind], list[int]]:
     """Give each distinct one once, and where each of the many is among them."""
     known: dict[Kind, int] = {}
     places = [known.setdefault(one, len(known)) for one in many]
@@ -176,7 +184,7 @@ def _distinct(many: Iterable[Kind]) -> tuple[list[Kind], list[int]]:
 
 def told(structure: Structure, found: Sequence[Finding]) -> Iterable[dict[str, Any]]:
     """Give findings as a page shows them: those that differ in nothing but their place as one."""
-    for group in findings.alike(found):
+    for group in findings.alike(sorted(found, key=lambda one: SEVERITIES.index(one.severity))):
         first = group[0]
         when = f" at step {first.step}" if first.step is not None else ""
         more = f"  # and {len(group) - 1} more" if len(group) > 1 else ""
@@ -196,8 +204,7 @@ def told(structure: Structure, found: Sequence[Finding]) -> Iterable[dict[str, A
 
 def counted(found: Sequence[Finding]) -> str:
     """Count findings by severity."""
-    kinds = ("error", "warning", "info")
-    many = {kind: sum(one.severity == kind for one in found) for kind in kinds}
+    many = {kind: sum(one.severity == kind for one in found) for kind in SEVERITIES}
     return "Findings: " + ", ".join(
         f"{number:,} {kind}{'s' * (number > 1 and kind != 'info')}" for kind, number in many.items() if number
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-LINES = """() => [...document.querySelectorAll("#tree .rows .row")].map((row) => ({
+LINES = """() => [...document.querySelectorAll(".tree:not([hidden]) .rows .row")].map((row) => ({
   path: row.querySelector(".name").title.split(" ")[0],
   label: row.querySelector(".label").textContent,
   level: Number(row.ariaLevel),

@@ -1,7 +1,6 @@
 // The state of one model: its modules, what is known of each, and what is wrong with it.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const SIGNS = { move: "●", still: "○", mixed: "◐", "?": "?", "–": "–" };
 const PARTS = { requires_grad: "weights", group: "weights", weights: "weights", stats: "stats", norm: "stats" };
 const MEANINGS = {
   mode: {
@@ -35,7 +34,7 @@ const fact = (i, key) => data.kinds[data.kind[i]][data.keys.indexOf(key)];
 const findingsOf = data.names.map(() => []);
 data.findings.forEach((finding, n) => finding.modules.forEach((i) => findingsOf[i].push(n)));
 
-const tree = new Tree(document.getElementById("tree"), data, columns(), cell, chosen);
+const tree = new Tree(document.querySelector(".tree"), data, columns(), cell, chosen);
 tree.title = (i) => fact(i, "type") || (i ? "" : "(root)");
 const wrong = accumulated(findingsOf.map((some) => some.length), tree.parents);
 const moving = (i) => ["move", "mixed"].includes(fact(i, "stats"));
@@ -63,22 +62,12 @@ function columns() {
 }
 
 function cell(key, line) {
-  if (key === "findings") return marks(line);
+  if (key === "findings") {
+    const mine = findingsOf[line.at].map((n) => data.findings[n]);
+    return marks(mine, line.isOpen ? 0 : wrong[line.at] - mine.length);
+  }
   const word = fact(line.at, key);
   return key === "weights" || key === "stats" ? state(word) : word;
-}
-
-function state(word) {
-  const sign = make("span", "sign", SIGNS[word] ?? "");
-  sign.setAttribute("aria-hidden", "true");
-  return make("span", `state ${word === "?" ? "unknown" : word === "–" ? "none" : word}`, ...(word in SIGNS && SIGNS[word] !== word ? [sign, word] : [word]));
-}
-
-function marks(line) {
-  const mine = findingsOf[line.at].map((n) => data.findings[n]);
-  const below = line.isOpen ? 0 : wrong[line.at] - mine.length;
-  if (!mine.length) return below ? make("span", "dim", `${below} below`) : "";
-  return make("span", `mark ${mine[0].severity}`, `${mine[0].code}${mine.length > 1 ? ` +${mine.length - 1}` : ""}`);
 }
 
 // what is known of the module that the reader is at
@@ -112,23 +101,7 @@ function tensors(at) {
   return [make("table", "", make("thead", "", head), make("tbody", "", ...rows))];
 }
 
-function told(finding) {
-  const head = make("p", "", make("span", `mark ${finding.severity}`, `${finding.code} ${finding.severity}`), ` ${finding.name}`);
-  const box = make("div", "finding", head, make("p", "", finding.message + finding.when));
-  if (finding.fix) box.append(make("pre", "", finding.fix));
-  return box;
-}
-
-// all that is wrong
-
-for (const finding of data.findings) {
-  const button = make("button", "place", `${finding.where}${finding.times > 1 ? ` ×${finding.times}` : ""}`);
-  button.addEventListener("click", () => search.reveal(finding.modules[0]));
-  const box = told(finding);
-  box.firstElementChild.after(button);
-  document.getElementById("findings").append(box);
-}
-
+listed(data.findings, (finding) => search.reveal(finding.modules[0]));
 tree.openFirst();
 tree.refresh();
 tree.fit();

@@ -15,11 +15,11 @@ class Search {
       });
     }
     document.getElementById("fold").addEventListener("change", (event) => {
-      tree.folds = event.target.checked;
-      tree.refresh();
+      this.tree.folds = event.target.checked;
+      this.tree.refresh();
     });
-    document.getElementById("open").addEventListener("click", () => tree.openAll(true));
-    document.getElementById("close").addEventListener("click", () => tree.openAll(false));
+    document.getElementById("open").addEventListener("click", () => this.tree.openAll(true));
+    document.getElementById("close").addEventListener("click", () => this.tree.openAll(false));
     document.addEventListener("keydown", (event) => this._pressed(event));
   }
 

@@ -228,7 +228,7 @@ class Tree {
   /** Choose the columns that fit, by what may give way first, and write their headings. */
   fit() {
     const width = this.isPrinting ? 700 : this.grid.clientWidth;
-    const least = Math.min(220, width * 0.42);
+    const least = Math.min(260, width * 0.42);
     this.seen = [...this.columns];
     const total = () => this.seen.reduce((sum, column) => sum + column.width, least);
     for (const column of [...this.columns].sort((one, other) => one.keep - other.keep)) {
@@ -247,7 +247,8 @@ class Tree {
       if (column.group === group) tops.at(-1).span += 1;
       else tops.push(Object.assign(make("div", column.part ?? "", column.group), { span: 1 }));
       group = column.group;
-      heads.push(make("div", `${column.part ?? ""} ${column.align ?? ""}`, column.head));
+      const head = typeof column.head === "function" ? column.head() : column.head;
+      heads.push(make("div", `${column.part ?? ""} ${column.align ?? ""}`, head));
     }
     for (const cell of [...tops, ...heads]) cell.setAttribute("role", "columnheader");
     for (const cell of tops.slice(1)) {
@@ -264,16 +265,16 @@ class Tree {
   }
 
   draw(isNew = false) {
-    if (!this.seen) return;
+    if (!this.seen || !this.lines.length) return;
     const room = this.isPrinting ? Infinity : this.grid.clientHeight;
-    const height = this.height ?? 20; // until there is a line to measure
+    const height = this.height || 20; // until there is a line to measure
     const first = this.isPrinting ? 0 : Math.max(0, Math.floor(this.grid.scrollTop / height) - OVERSCAN);
     const end = Math.ceil((this.grid.scrollTop + room) / height) + OVERSCAN;
     const last = Math.min(this.lines.length, this.isPrinting ? PRINTED : end);
     if (!isNew && first === this.first && last === this.last) return;
     Object.assign(this, { first, last });
     this.rows.replaceChildren(...this.lines.slice(first, last).map((line) => this._row(line)));
-    this.height ??= this.rows.firstElementChild.getBoundingClientRect().height;
+    this.height ||= this.rows.firstElementChild.getBoundingClientRect().height;
     this.rows.style.paddingTop = `${first * this.height}px`;
     this.rows.style.height = this.isPrinting ? "auto" : `${this.lines.length * this.height}px`;
     this.grid.setAttribute("aria-rowcount", this.lines.length + 2);
