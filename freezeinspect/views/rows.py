@@ -108,15 +108,10 @@ def facts(
         observed.movement or (None,) * len(snapshot.structure),
         strict=True,
     )
-    own, paths = snapshot.structure.own, snapshot.structure.paths
+    own = [tuple(_tensor_facts(snapshot, number) for number in numbers) for numbers in snapshot.structure.own]
     return [
-        (
-            flags,
-            snapshot.stray.get(i),
-            tuple(_tensor_facts(snapshot, number) for number in own[i]),
-            shapes.get(paths[i]),
-        )
-        for i, flags in enumerate(modules)
+        (flags, snapshot.stray.get(i), own[i], shapes.get(path), codes.get(i))
+        for i, (flags, path) in enumerate(zip(modules, snapshot.structure.paths, strict=True))
     ]
 
 
