@@ -17,7 +17,7 @@ def shown(notebook: Any) -> list[list[str]]:
         [
             text
             for output in cell.outputs
-            for text in (output.get("text", ""), *map(_plain, output.get("data", {}).values()))
+            for text in (output.get("text", ""), *map(_plain, sorted(output.get("data", {}).values())))
         ]
         for cell in notebook.cells
         if cell.cell_type == "code"

@@ -50,12 +50,12 @@ mixed        some do, some do not      –  there are none      ?  not told
 def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
     """Show what is frozen in a FILE, or what a run's log tells.
 
-    A FILE is one of torch.save (new or old format, Lightning's too), TorchScript, torch.export or safetensors, a folder
-    of Hugging Face (PEFT's adapters too) or torch.distributed.checkpoint, or the log of freezeinspect run; - is
+    A FILE is one of torch.save (new or old format, Lightning's too), TorchScript, torch.export or safetensors, a
+    folder of Hugging Face (PEFT's adapters too) or torch.distributed.checkpoint, or the log of freezeinspect run; - is
     standard input. All of them are in docs/reference/formats.md. It is read without running or importing anything that
     it names, and without reading its weights. Of a log the tree is the run's story, and the other formats its end, but
-    for JSON, which is the whole record, and of several files a list, and HTML, which is a page of the whole run. Logs of
-    the ranks of one run are read as one. Exit code 2: a file cannot be read, or nothing matches.
+    for JSON, which is the whole record, and of several files a list, and HTML, which is a page of the whole run. Logs
+    of the ranks of one run are read as one. Exit code 2: a file cannot be read, or nothing matches.
     """
     gc.disable()  # the process ends with this command, and what it makes is no cycle
     if form in WHOLE and (lines["depth"] is not None or lines["only"] is not None or lines["no_fold"]):
