@@ -273,7 +273,15 @@ class Tree {
     const last = Math.min(this.lines.length, this.isPrinting ? PRINTED : end);
     if (!isNew && first === this.first && last === this.last) return;
     Object.assign(this, { first, last });
-    this.rows.replaceChildren(...this.lines.slice(first, last).map((line) => this._row(line)));
+    const before = isNew ? new Map() : this.elements; // by line: those that stay in view are left as they are
+    this.elements = new Map(this.lines.slice(first, last).map((line) => [line, before.get(line) ?? this._row(line)]));
+    if (isNew) this.rows.replaceChildren();
+    for (const [line, row] of before) if (!this.elements.has(line)) row.remove();
+    let next = this.rows.firstChild;
+    for (const row of this.elements.values()) {
+      if (row === next) next = next.nextSibling;
+      else this.rows.insertBefore(row, next);
+    }
     this.height ||= this.rows.firstElementChild.getBoundingClientRect().height;
     this.rows.style.paddingTop = `${first * this.height}px`;
     this.rows.style.height = this.isPrinting ? "auto" : `${this.lines.length * this.height}px`;
