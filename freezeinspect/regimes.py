@@ -213,12 +213,11 @@ class WhatIf:
             (name, [what for what in COUNTED if any(getattr(p[name], what).of for _, p in rows if name in p)])
             for name in names
         ]
-        return html.write(
-            html.page("regimes.html.j2", (), title="What if?", columns=columns, rows=rows, notes=self._notes()), path
-        )
+        shown = {"columns": columns, "words": COUNTED, "rows": rows, "notes": self._notes()}
+        return html.write(html.page("regimes.html.j2", (), title="What if?", **shown), path)
 
 
-COUNTED = {"weights": "weights", "affine": "norm γ β", "stats": "running stats"}  # of Part, in words
+COUNTED = {"weights": "weights", "affine": "norm γ\u00a0β", "stats": "running stats"}  # of Part, in words
 HEADERS = ("regime", "part", "weights", "norm γβ", "running\nstats", "norm\nuses")
 AS_IT_IS = "as it is"
 

@@ -35,11 +35,11 @@ WIDTHS = {  # of each column, in px; and which gives way first
     "mode": (58, 7),
     "trainable": (80, 4),
     "bn_freeze": (84, 4),
-    "requires_grad": (108, 6),
+    "requires_grad": (120, 6),
     "group": (62, 4),
     "weights": (82, 9),
-    "stats": (102, 9),
-    "norm": (84, 5),
+    "stats": (114, 9),
+    "norm": (92, 5),
 }
 HEADINGS = {
     "shape": "output",

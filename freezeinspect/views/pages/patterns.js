@@ -6,9 +6,10 @@ const SPECIAL = /[\\^$.*+?()[\]{}|/]/;
 const literal = (character) => (SPECIAL.test(character) ? "\\" + character : character);
 const inClass = (character) => (/[\\\]^-]/.test(character) ? "\\" + character : character);
 
-/** Give a function that tells whether a dotted path, or a module that holds it, is matched. */
+/** Give a function that tells whether a dotted path, or a module that holds it, is matched; the root's is by `**` alone. */
 function pattern(text) {
-  const compiled = new RegExp(`^(?:${translated([...text])})(?:\\..*)?$`, "su");
+  const named = `^(?=.)(?:${translated([...text])})(?:\\..*)?$`;
+  const compiled = new RegExp(text === "**" ? "" : named, "su");
   return (path) => compiled.test(path);
 }
 

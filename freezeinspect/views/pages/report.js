@@ -57,7 +57,7 @@ function columns() {
     group: { weights: "weights, by step()", stats: "statistics, by forward()" }[PARTS[key]] ??
       (["mode", "trainable", "bn_freeze"].includes(key) ? "flags" : "size"),
   }));
-  if (data.findings.length) found.push({ key: "findings", head: "rule", width: 96, keep: 8, group: "findings" });
+  if (data.findings.length) found.push({ key: "findings", head: "rule", width: 108, keep: 8, group: "findings" });
   return found;
 }
 
@@ -94,7 +94,7 @@ function chosen(line) {
 function tensors(at) {
   const own = data.tensors[data.own[at]];
   if (!own.length) return [];
-  const heads = ["tensor", "shape", "type", "requires_grad", "next"];
+  const heads = ["tensor", "shape", "type", "requires\u200b_grad", "next"]; // with a place to break
   const head = make("tr", "", ...heads.map((text) => Object.assign(make("th", "", text), { scope: "col" })));
   const rows = own.map(([name, kind, shape, type, required, moves]) =>
     make("tr", "", ...[name, shape, type, required].map((text) => make("td", "", text)), make("td", "", kind === "buffer" ? "buffer" : state(moves))));

@@ -3,6 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const FLAGS = { training: "mode", trainable: "trainable", bn_freeze: "bn_freeze", requires_grad: "requires_grad" };
 const KEPT = { training: 6, requires_grad: 5, trainable: 1, bn_freeze: 1 }; // the least gives way first
+const WIDTHS = { training: 104, requires_grad: 120 };
 const slider = document.getElementById("slider"), number = document.getElementById("step");
 const chapters = data.chapters.map((chapter, n) => Object.assign(chapter, { number: n }));
 const wrong = new Map(); // by path
@@ -46,12 +47,12 @@ function pathsOf({ names, depths }) {
 function columns(chapter) {
   const says = (flag) => chapter.lanes[flag][0].some(([track]) => chapter.tracks[track][2] !== chapter.words.indexOf("–") || chapter.tracks[track].length > 3);
   const flags = Object.entries(FLAGS).filter(([flag]) => flag === "training" || flag === "requires_grad" || says(flag));
-  const found = flags.map(([key, head]) => ({ key, head, width: KEPT[key] > 2 ? 104 : 84, keep: KEPT[key], group: "flags, as the step began → ended" }));
+  const found = flags.map(([key, head]) => ({ key, head, width: WIDTHS[key] ?? 84, keep: KEPT[key], group: "flags, as the step began → ended" }));
   for (const [key, part, group] of [["weights", "weights", "weights, by step()"], ["stats", "stats", "statistics, by forward()"]]) {
     found.push({ key: `${key} at`, head: "at the step", width: 98, keep: 4, part, group });
-    found.push({ key, head: axis, width: window.innerWidth < 900 ? 70 : 150, keep: 9, grows: 1, part, group });
+    found.push({ key, head: axis, width: window.innerWidth < 900 ? 70 : 110, keep: 9, grows: 1, part, group });
   }
-  if (data.findings.length) found.push({ key: "findings", head: "rule", width: 96, keep: 5, group: "findings" });
+  if (data.findings.length) found.push({ key: "findings", head: "rule", width: 108, keep: 5, group: "findings" });
   return found;
 }
 

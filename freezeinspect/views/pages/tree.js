@@ -231,8 +231,8 @@ class Tree {
     const least = Math.min(260, width * 0.42);
     this.seen = [...this.columns];
     const total = () => this.seen.reduce((sum, column) => sum + column.width, least);
-    for (const column of [...this.columns].sort((one, other) => one.keep - other.keep)) {
-      if (total() > width) this.seen.splice(this.seen.indexOf(column), 1);
+    for (const least of this.columns.map(({ keep }) => keep).sort((one, other) => one - other)) {
+      if (total() > width) this.seen = this.seen.filter(({ keep }) => keep !== least);
     }
     const sizes = this.seen.map(({ width, grows }) => (grows ? `minmax(${width}px, ${grows}fr)` : `${width}px`));
     this.grid.style.setProperty("--columns", [`minmax(${least}px, 1fr)`, ...sizes].join(" "));
@@ -330,6 +330,8 @@ class Tree {
       chip.title = line.members.length > 1 ? "equal: click, or press f, to show each" : "click, or press f, to fold";
       cell.append(chip);
     }
+    const hidden = this.columns.filter((column) => column.group === "findings" && !this.seen.includes(column));
+    cell.append(...hidden.map(({ key }) => this.cell(key, line)).filter(Boolean)); // their sign alone
     if (line.up) cell.append(make("span", "type", this.title(line.at)));
     return cell;
   }
