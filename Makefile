@@ -7,7 +7,7 @@ INPUTS ?= 1000000000
 BIN := .venv/bin
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: help demo test test-kernel test-browser lint docs bench fuzz gpu
+.PHONY: help demo test test-kernel test-browser chromium lint docs bench fuzz gpu
 .NOTPARALLEL:
 
 help:
@@ -33,12 +33,14 @@ test-kernel: .triton/.installed .venv/.installed-test
 	PYTHONPATH=.triton $(BIN)/pytest tests/recorder/test_kernel.py
 
 test-browser: export OMP_NUM_THREADS = 1
-test-browser: .venv/.installed-test .venv/.installed-browser
+test-browser: .venv/.installed-test chromium
+	CHROMIUM="$(CHROMIUM)" $(BIN)/pytest tests/browser
+
+chromium: .venv/.installed-browser
 	test -n "$(CHROMIUM)" \
 	|| { apt-get update && apt-get install --yes --no-install-recommends chromium fonts-dejavu-core; } \
 	|| $(BIN)/playwright install chromium \
 	|| { echo "no Chromium, and none to be had: install one, or name it, as in make test-browser CHROMIUM=/path/to/it"; exit 1; }
-	CHROMIUM="$(CHROMIUM)" $(BIN)/pytest tests/browser
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
@@ -50,12 +52,13 @@ docs: export NO_MKDOCS_2_WARNING = 1
 docs: .venv/.installed-docs
 	$(BIN)/mkdocs build --strict --site-dir site
 
-bench: .venv/.installed-bench
+bench: .venv/.installed-bench chromium
 	$(BIN)/python -m benchmarks.report_cost
 	$(BIN)/python -m benchmarks.inspect_cost
 	$(BIN)/python -m benchmarks.watch_cost
 	$(BIN)/python -m benchmarks.check_cost
 	$(BIN)/python -m benchmarks.ranks_cost
+	$(BIN)/python -m benchmarks.html_cost
 
 fuzz: .venv/.installed-test
 	$(BIN)/python tests/hostile/fuzz.py $(MINUTES) $(SEED) $(INPUTS)

@@ -16,6 +16,7 @@ from torch import nn
 import freezeinspect as fi
 from freezeinspect.report import Report
 from freezeinspect.views import text
+from training import pair
 from zoo import ZOO, Residual
 
 HOSTILE = "</script><script>alert(1)</script><!--\u2028"
@@ -86,9 +87,12 @@ def test_names_and_types_stay_text() -> None:
 
 
 def test_besides_its_data_a_page_is_small(page: str) -> None:
-    data = Page(page).inside["script"][0]
-    fallback = page[page.index("<noscript>") : page.index("</noscript>")]
-    assert len(page.encode()) - len(data) - len(fallback) < ROOM
+    with fi.watch(*pair()) as watch:
+        pass
+    for one in (page, watch.to_html()):
+        data = Page(one).inside["script"][0]
+        fallback = one[one.index("<noscript>") : one.index("</noscript>")]
+        assert len(one.encode()) - len(data.encode()) - len(fallback.encode()) < ROOM
 
 
 def test_the_data_of_a_module_are_a_few_bytes() -> None:
