@@ -13,6 +13,7 @@ from torch import nn
 import freezeinspect as fi
 from freezeinspect.chapters import KNOWN, STEP
 from freezeinspect.history import TAKEN, History, Looks
+from freezeinspect.observed import Disagreement
 from freezeinspect.readers import live
 from freezeinspect.report.run import Run
 from training import pair, train
@@ -88,6 +89,15 @@ def test_flips_that_fell_together_are_one() -> None:
     )
     assert flip["where"] == "{0,3}, 1"
     assert "test_lanes.py" in flip["call"]
+
+
+def test_where_ranks_differ_is_among_the_findings_with_its_step() -> None:
+    with fi.watch(*pair()) as watch:
+        pass
+    watch.history.ranked([Disagreement("0", "weight", "requires_grad", (("yes", (0, 2)), ("no", (1,))), 2)])
+    (found,) = data_of(watch.to_html())["findings"]
+    assert (found["code"], found["where"], found["modules"], found["step"]) == ("FI401", "0.weight", [1], 2)
+    assert found["message"].startswith("requires_grad of weight: yes on ranks 0, 2, no on rank 1")
 
 
 def test_of_several_optimizers_each_step_has_its_own() -> None:
