@@ -232,6 +232,20 @@ def test_it_follows_a_dark_screen(opened: Open) -> None:
     assert (light, dark) == ("rgb(255, 255, 255)", "rgb(20, 23, 28)")
 
 
+def test_a_narrow_line_keeps_the_sign_of_its_finding(opened: Open) -> None:
+    page = opened(leaking().to_html(), width=360)
+    assert page.locator("[role=columnheader]:has-text('rule')").count() == 0
+    mark = page.locator(".row:has-text('stem.1') .name .mark")
+    assert mark.inner_text() == "FI101 +1"
+    assert mark.bounding_box()["width"] > 5
+
+
+@pytest.mark.parametrize("width", [360, 800, 1600])
+def test_no_heading_is_cut_off(opened: Open, width: int) -> None:
+    heads = opened(leaking().to_html(), width=width).locator(".head .row:last-child > *")
+    assert heads.evaluate_all("(some) => some.filter((one) => one.scrollWidth > one.clientWidth).length") == 0
+
+
 @pytest.mark.parametrize("width", [360, 800, 1600])
 def test_no_page_is_wider_than_its_window(opened: Open, width: int) -> None:
     page = opened(fi.inspect(ZOO["llama"]().model, input_data=ZOO["llama"]().kwargs).to_html(), width=width)
