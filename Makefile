@@ -5,14 +5,16 @@ MINUTES ?= 5
 SEED ?= 1
 INPUTS ?= 1000000000
 BIN := .venv/bin
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: help demo test test-kernel lint docs bench fuzz gpu
+.PHONY: help demo test test-kernel test-browser chromium lint docs bench fuzz gpu
 .NOTPARALLEL:
 
 help:
 	@echo "make demo         the experiment: unfreeze against bn_freeze(False)"
 	@echo "make test         tests and doctests"
 	@echo "make test-kernel  the kernel for GPUs in Triton's interpreter, on the CPU"
+	@echo "make test-browser the pages of HTML in headless Chromium, which is installed where there is none"
 	@echo "make lint         ruff, mypy, the order of the rooms"
 	@echo "make docs         the pages, into site/"
 	@echo "make bench        what inspect and report cost"
@@ -30,6 +32,16 @@ test: .venv/.installed-test
 test-kernel: .triton/.installed .venv/.installed-test
 	PYTHONPATH=.triton $(BIN)/pytest tests/recorder/test_kernel.py
 
+test-browser: export OMP_NUM_THREADS = 1
+test-browser: .venv/.installed-test chromium
+	CHROMIUM="$(CHROMIUM)" $(BIN)/pytest tests/browser
+
+chromium: .venv/.installed-browser
+	test -n "$(CHROMIUM)" \
+	|| { apt-get update && apt-get install --yes --no-install-recommends chromium fonts-dejavu-core; } \
+	|| $(BIN)/playwright install chromium \
+	|| { echo "no Chromium, and none to be had: install one, or name it, as in make test-browser CHROMIUM=/path/to/it"; exit 1; }
+
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -40,12 +52,13 @@ docs: export NO_MKDOCS_2_WARNING = 1
 docs: .venv/.installed-docs
 	$(BIN)/mkdocs build --strict --site-dir site
 
-bench: .venv/.installed-bench
+bench: .venv/.installed-bench chromium
 	$(BIN)/python -m benchmarks.report_cost
 	$(BIN)/python -m benchmarks.inspect_cost
 	$(BIN)/python -m benchmarks.watch_cost
 	$(BIN)/python -m benchmarks.check_cost
 	$(BIN)/python -m benchmarks.ranks_cost
+	$(BIN)/python -m benchmarks.html_cost
 
 fuzz: .venv/.installed-test
 	$(BIN)/python tests/hostile/fuzz.py $(MINUTES) $(SEED) $(INPUTS)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -200,17 +198,26 @@ class WhatIf:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
-        return f"{tabulate(self._lines(), HEADERS, 'html', disable_numparse=True)}\n{notes}"
+        from freezeinspect.views import html
+
+        table = tabulate(self._lines(), HEADERS, "html", disable_numparse=True)
+        return html.embedded(self.to_html(), table + html.paragraphs(self._notes()))
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Give the table as a page of HTML, and write it where a path is given."""
-        page = f'<!doctype html>\n<meta charset="utf-8">\n<title>what if</title>\n{self._repr_html_()}\n'
-        if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
-        return page
+        """Give the regimes side by side as a page of HTML, and write it where a path is given. Raises OSError."""
+        from freezeinspect.views import html
+
+        names = list(dict.fromkeys(part.name for outcome in self.outcomes for part in outcome.parts))
+        rows = [(outcome, {part.name: part for part in outcome.parts}) for outcome in self.outcomes]
+        columns = [
+            (name, [what for what in COUNTED if any(getattr(p[name], what).of for _, p in rows if name in p)])
+            for name in names
+        ]
+        shown = {"columns": columns, "words": COUNTED, "rows": rows, "notes": self._notes()}
+        return html.write(html.page("regimes.html.j2", (), title="What if?", **shown), path)
 
 
+COUNTED = {"weights": "weights", "affine": "norm γ\u00a0β", "stats": "running stats"}  # of Part, in words
 HEADERS = ("regime", "part", "weights", "norm γβ", "running\nstats", "norm\nuses")
 AS_IT_IS = "as it is"
 

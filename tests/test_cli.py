@@ -39,6 +39,20 @@ def test_the_demo_writes_what_it_printed_and_the_figures(demo):
     assert all(regime["as_tabled"] for regime in figures["regimes"])
 
 
+def test_the_demo_writes_the_regimes_side_by_side_and_says_where(demo):
+    done, folder = demo
+    assert done.stdout.endswith(f"The regimes side by side, for a browser: {folder / 'what_if.html'}\n")
+    page = (folder / "what_if.html").read_text(encoding="utf-8")
+    assert page.count('<th scope="row">') == 9
+
+
+def test_without_a_folder_the_page_is_in_a_temporary_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    done = CliRunner().invoke(main, ["demo", "--device", "cpu", "--steps", "6"])
+    (page,) = tmp_path.glob("freezeinspect-*/what_if.html")
+    assert done.stdout.endswith(f"for a browser: {page}\n")
+
+
 def test_a_regime_that_comes_out_otherwise_ends_with_exit_code_1(monkeypatch):
     from freezeinspect import regimes
 

@@ -60,17 +60,17 @@ def test_a_file_s_tree_reads(name: str, folder: Path, snapshot: Any) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_neither_torch_nor_pandas_nor_torchinfo_nor_jinja2_is_imported(folder: Path) -> None:
-    heavy = ("torch", "pandas", "torchinfo", "jinja2", "numpy")
+@pytest.mark.parametrize("form", ["tree", "table", "json", "markdown", "html"])
+def test_neither_torch_nor_pandas_nor_torchinfo_is_imported_and_jinja2_for_html_alone(folder: Path, form: str) -> None:
     program = (
-        "import sys; from freezeinspect.cli import main;"
-        f"main(['report', sys.argv[1], '--format', sys.argv[2]], standalone_mode=False);"
-        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
+        "import atexit, sys; from freezeinspect.cli import main;"
+        "heavy = ('torch', 'pandas', 'torchinfo', 'numpy', 'jinja2');"
+        "atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr));"
+        "main(['report', sys.argv[1], '--format', sys.argv[2]])"
     )
-    for form in ("tree", "table", "json", "markdown"):
-        command = [sys.executable, "-c", program, str(folder / "model.pt"), form]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    command = [sys.executable, "-c", program, str(folder / "model.pt"), form]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "['jinja2']\n" if form == "html" else "[]\n")
 
 
 class TestFormats:
@@ -90,6 +90,24 @@ class TestFormats:
         assert done.exit_code == 2
         assert (
             said(done.stderr) == "--format json is always the whole record; leave --depth, --filter and --no-fold out"
+        )
+
+    def test_html_is_the_page_of_the_report(self, folder: Path) -> None:
+        assert report(folder / "model.pt", "--format", "html").stdout == fi.inspect(folder / "model.pt").to_html()
+
+    def test_html_is_always_whole(self, folder: Path) -> None:
+        done = report(folder / "model.pt", "--format", "html", "--filter", "layer1")
+        assert (done.exit_code, said(done.stderr)) == (
+            2,
+            "--format html is always the whole tree, to search and filter in a browser;"
+            " leave --depth, --filter and --no-fold out",
+        )
+
+    def test_html_is_one_page_of_one_file(self, folder: Path) -> None:
+        done = report(folder / "model.pt", folder / "state_dict.pt", "--format", "html")
+        assert (done.exit_code, said(done.stderr)) == (
+            2,
+            "--format html is one page of one file; name one, and the next in another call",
         )
 
     def test_a_table_has_whole_paths(self, folder: Path) -> None:

@@ -72,9 +72,10 @@ def test_every_link_leads_to_a_file(target):
     assert (ROOT / target).exists()
 
 
-def test_the_snippets_run_on_the_programs_model(capsys):
+def test_the_snippets_run_on_the_programs_model(capsys, tmp_path, monkeypatch):
     import torch
 
+    monkeypatch.chdir(tmp_path)
     world: dict[str, object] = {}
     exec(PROGRAM, world)
     world["optimizer"] = torch.optim.SGD(world["model"].parameters(), lr=0.1)

@@ -198,7 +198,8 @@ def test_the_result_as_a_frame_as_text_and_as_html(snapshot, tmp_path):
     assert max(map(len, str(found).splitlines())) <= 80
     page = found.to_html(tmp_path / "what_if.html")
     assert (tmp_path / "what_if.html").read_text(encoding="utf-8") == page
-    assert "<td>freeze()" in page
+    assert '<th scope="row">freeze()</th>' in page
+    assert "<td>freeze()" in found._repr_html_().partition("<script>")[0]
 
 
 def test_an_unknown_regime_lists_those_there_are():

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write the text (demo.txt) and the figures (demo.json) to this folder too.",
+    help="Write the text (demo.txt), the figures (demo.json) and the page to this folder.",
 )
 def demo(device: str, steps: int, output: Path | None) -> None:
     """Show unfreeze against bn_freeze(False) on a real training loop.
 
     A small residual network that knows the handwritten digits 0 to 4 is fine-tuned on 5 to 9 under each regime of
-    freezing, and looked at before and after every step. Exit code 1: a regime did not come out as it should.
+    freezing, and looked at before and after every step. A page of HTML (what_if.html) shows one step under each, side
+    by side; without --output it is in a new temporary folder. Exit code 1: a regime did not come out as it should.
     """
     import torch
 
@@ -45,6 +46,7 @@ def demo(device: str, steps: int, output: Path | None) -> None:
         about = {"device": _name(torch.device(device)), "torch": torch.__version__, "regimes": figures}
         (output / "demo.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         lines.say(f"\nWritten: {output / 'demo.txt'}, {output / 'demo.json'}")
+    lines.say(f"\nThe regimes side by side, for a browser: {_page(torch.device(device), output)}")
     if strays := [figure["regime"] for figure in figures if not figure["as_tabled"]]:
         click.echo(f"freezeinspect: not as it should come out: {'; '.join(strays)}", err=True)
         sys.exit(1)
@@ -80,6 +82,18 @@ def _run(device: torch.device, steps: int, lines: _Lines) -> list[dict[str, Any]
     lines.say(f"that it knew has changed; accuracy on the new ones:\n\n{story.moved_table(runs)}\n")
     lines.say(story.answer(runs))
     return story.figures(runs)
+
+
+def _page(device: torch.device, output: Path | None) -> Path:
+    """Write one step under each regime as a page, and give its path."""
+    import tempfile
+
+    from freezeinspect.demo.experiment import side_by_side
+    from freezeinspect.demo.network import pretrained
+
+    path = (output or Path(tempfile.mkdtemp(prefix="freezeinspect-"))) / "what_if.html"
+    side_by_side(pretrained(device)).to_html(path)
+    return path
 
 
 def _name(device: torch.device) -> str:

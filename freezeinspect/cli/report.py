@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from freezeinspect.report.run import Run
 
 NARROWEST = 80  # columns; a wider terminal, or COLUMNS, is made use of
+WHOLE = {"json": "the whole record", "html": "the whole tree, to search and filter in a browser"}
 LEGEND = """\b
 move, still  what the next step does to weights, a forward to statistics
 mixed        some do, some do not      –  there are none      ?  not told
@@ -35,7 +36,11 @@ mixed        some do, some do not      –  there are none      ?  not told
 @click.command(epilog=LEGEND)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
-    "--format", "form", type=click.Choice(["tree", "table", "json", "markdown"]), default="tree", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["tree", "table", "json", "markdown", "html"]),
+    default="tree",
+    show_default=True,
 )
 @click.option("--depth", type=click.IntRange(min=0), help="Show this many levels below the root.")
 @click.option("--filter", "only", metavar="PATTERN", help="Show only what matches, as 'backbone' or '**.bn*'.")
@@ -45,16 +50,16 @@ mixed        some do, some do not      –  there are none      ?  not told
 def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
     """Show what is frozen in a FILE, or what a run's log tells.
 
-    A FILE is one of torch.save (new or old format, Lightning's too), TorchScript, torch.export or safetensors, a folder
-    of Hugging Face (PEFT's adapters too) or torch.distributed.checkpoint, or the log of freezeinspect run; - is
+    A FILE is one of torch.save (new or old format, Lightning's too), TorchScript, torch.export or safetensors, a
+    folder of Hugging Face (PEFT's adapters too) or torch.distributed.checkpoint, or the log of freezeinspect run; - is
     standard input. All of them are in docs/reference/formats.md. It is read without running or importing anything that
     it names, and without reading its weights. Of a log the tree is the run's story, and the other formats its end, but
-    for JSON, which is the whole record, and of several files a list. Logs of the ranks of one run are read as one. Exit
-    code 2: a file cannot be read, or nothing matches.
+    for JSON, which is the whole record, and of several files a list, and HTML, which is a page of the whole run. Logs
+    of the ranks of one run are read as one. Exit code 2: a file cannot be read, or nothing matches.
     """
     gc.disable()  # the process ends with this command, and what it makes is no cycle
-    if form == "json" and (lines["depth"] is not None or lines["only"] is not None or lines["no_fold"]):
-        fail("--format json is always the whole record; leave --depth, --filter and --no-fold out")
+    if form in WHOLE and (lines["depth"] is not None or lines["only"] is not None or lines["no_fold"]):
+        fail(f"--format {form} is always {WHOLE[form]}; leave --depth, --filter and --no-fold out")
     if output is not None and any(map(partial(_is_same, output), files)):
         fail(f"--output {output} is one of the files to read; name another")
     texts: list[str] = []
@@ -73,6 +78,8 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
     for run in _of_all_ranks(runs):
         with _refusing(run.source.path or "", refused):
             texts.append(tell(run))
+    if form == "html" and len(texts) > 1:
+        fail("--format html is one page of one file; name one, and the next in another call")
     if texts:
         several = form == "json" and len(texts) > 1
         put("[\n" + ",\n".join(texts) + "\n]" if several else "\n\n\n".join(texts), output)
@@ -121,6 +128,8 @@ def _with_progress(files: tuple[str, ...]) -> Iterable[str]:
 def _told(report: Report | Run, form: str, colour: bool, depth: int | None, only: str | None, no_fold: bool) -> str:
     if form == "json":
         return report.to_json()
+    if form == "html":
+        return report.to_html().rstrip()
     if not isinstance(report, Report):
         if form == "tree" and depth is None and only is None and not no_fold:
             return str(report)

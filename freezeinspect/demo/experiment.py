@@ -17,7 +17,7 @@ from freezeinspect.demo.data import SOURCE, TARGET, batches, faint, load
 from freezeinspect.demo.network import Network, accuracy, with_fresh_head
 from freezeinspect.history import History
 from freezeinspect.recorder.opening import watch
-from freezeinspect.regimes import Expected, Regime, Verb, made_fresh
+from freezeinspect.regimes import Expected, Regime, Verb, WhatIf, made_fresh, what_if
 from freezeinspect.state import Snapshot, Structure
 from freezeinspect.verdicts import judge
 from freezeinspect.walk import children
@@ -101,6 +101,14 @@ def run(regime: Regime, network: Network, steps: int, tick: Callable[[], object]
     device = model.head.weight.device
     found = accuracy(model, faint(images).to(device), labels.to(device))
     return Run(regime, tuple(taken), found, drift(network, model))
+
+
+def side_by_side(network: Network) -> WhatIf:
+    """Take one step on the target digits under each regime, on copies of the network with a fresh head."""
+    images, labels = load(TARGET, train=True)
+    device = network.head.weight.device
+    batch = faint(images[:: len(images) // BATCH]).to(device), labels[:: len(labels) // BATCH].to(device)
+    return what_if(with_fresh_head(network), batch, lambda model, batch: cross_entropy(model(batch[0]), batch[1]))
 
 
 @torch.no_grad()

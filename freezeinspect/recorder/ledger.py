@@ -25,6 +25,14 @@ class Mark(NamedTuple):
     look: Look
 
 
+class Begun(NamedTuple):
+    """A step that has begun: by which optimizer, what is looked at in it, and the looks so far."""
+
+    optimizer: int
+    plan: Sequence[int]
+    marks: list[Mark]
+
+
 class Seen(NamedTuple):
     """The looks of one step, whose digests may not be there yet."""
 

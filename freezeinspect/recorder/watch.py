@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from freezeinspect.recorder.attention import Attention, ranges
 from freezeinspect.recorder.blame import Blame
 from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers
 from freezeinspect.recorder.device import Readback
-from freezeinspect.recorder.ledger import BETWEEN, EVALUATING, STEPPING, TOLD, WHOLE, Ledger, Mark, Seen
+from freezeinspect.recorder.ledger import BETWEEN, EVALUATING, STEPPING, TOLD, WHOLE, Begun, Ledger, Mark, Seen
 from freezeinspect.recorder.log import Log
 from freezeinspect.recorder.magnitudes import Magnitudes
 from freezeinspect.recorder.recomputation import Recomputation
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
 
     from freezeinspect.report import Report
     from freezeinspect.state import Snapshot
-
-
-class _Begun(NamedTuple):
-    """A step that has begun: by which optimizer, what is looked at in it, and the looks so far."""
-
-    optimizer: int
-    plan: Sequence[int]
-    marks: list[Mark]
 
 
 class Watch:
@@ -67,7 +60,7 @@ class Watch:
         self._measured: pd.DataFrame | None = None
         self._roster = Roster(model, optimizers)
         self._ledger = Ledger(attention, optimizers)
-        self._begun: list[_Begun] = []
+        self._begun: list[Begun] = []
         self._modes: set[Any] = set()  # that were seen so far, with who requires a gradient
         self._unsure: deque[tuple[int, list[Readback]]] = deque()  # steps that a scaler may have skipped
         self._counts = [0] * max(len(optimizers), 1)
@@ -201,7 +194,7 @@ class Watch:
         plan = () if self._ledger.is_late else self._attention.plan(optimizer, number)
         marks = self._taken_over()
         marks.append(Mark(STEPPING if self._begun else BETWEEN, self._ledger.look(plan)))
-        self._begun.append(_Begun(optimizer, plan, marks))
+        self._begun.append(Begun(optimizer, plan, marks))
         if self._magnitudes:
             self._magnitudes.begins(optimizer)
 
@@ -262,7 +255,7 @@ class Watch:
     def _restructure(self, is_other: bool = True) -> None:
         """Begin again with other tensors; what was seen of steps that are under way was of the old ones."""
         self._settle(wait=True)
-        self._begun = [_Begun(one.optimizer, (), [Mark(BETWEEN, self._ledger.look(()))]) for one in self._begun]
+        self._begun = [Begun(one.optimizer, (), [Mark(BETWEEN, self._ledger.look(()))]) for one in self._begun]
         structure = self._roster.snapshot.structure
         self._ledger.enrol(structure, self._roster.tensors)
         for record in self.records if is_other else ():
@@ -377,6 +370,13 @@ class Watch:
     def to_json(self) -> str:
         """Write the run as JSON."""
         return self.run.to_json()
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Give the run as a page of HTML to go through step by step, and write it where a path is given."""
+        return self.run.to_html(path)
+
+    def _repr_html_(self) -> str:
+        return self.run._repr_html_()
 
     def __str__(self) -> str:
         return str(self.run)

@@ -279,10 +279,21 @@ class Report:
         return self.tree(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
     def _repr_html_(self) -> str:
-        from freezeinspect.views import text
+        from freezeinspect.views import html, text
 
-        above, below = self._notes()
-        return text.html_table(self.rows(), above, below)
+        return html.embedded(self.to_html(), text.html_table(self.rows(), *self._notes()))
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Give the modules as a page of HTML to search and filter, and write it where a path is given.
+
+        It is one file that needs no network; where scripts do not run, it is a table. Raises OSError.
+        """
+        from freezeinspect.views import html, notes
+
+        worked_out = self.verdicts, self.observed, self.shapes, self.summary, self.findings
+        below = notes.below(self.snapshot, self.observed, self.source)
+        said = notes.above(self.source), [self.sentence, *below]  # what is wrong has its own place there
+        return html.write(html.report(self.snapshot, *worked_out, said, self.rows()), path)
 
     def to_markdown(self, depth: int | None = None, fold: bool = True, only: str | None = None) -> str:
         """Write the folded rows as a Markdown table, with what is known of its file and the sentence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -112,6 +113,25 @@ class Run:
             "chapters": list(map(_told, history.chapters)),
         }
         return json.dumps(said, indent=1)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Give the run as a page of HTML to go through step by step, and write it where a path is given.
+
+        It is one file that needs no network, and grows with what changes, not with the steps. Raises OSError.
+        """
+        from freezeinspect.views import html, lanes
+        from freezeinspect.views.text import visible
+
+        report = self.report()  # which settles the history
+        title = visible(self.source.path or "a watched run")
+        return html.write(lanes.page(self.history, title, report.findings, str(self)), path)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from freezeinspect.views import html
+
+        return html.embedded(self.to_html(), f"<pre>{escape(str(self))}</pre>")
 
     def story(self) -> list[str]:
         """Tell the run in a few lines."""

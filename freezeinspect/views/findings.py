@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from freezeinspect.folding import folded
@@ -17,13 +17,13 @@ _NAMED = 3  # patterns of one line
 
 def text(structure: Structure, found: Sequence[Finding]) -> str:
     """Write findings, most severe first; under each the line that mends it."""
-    return "\n".join(_told(structure, group) for group in _groups(found)) or "no findings"
+    return "\n".join(_told(structure, group) for group in alike(found)) or "no findings"
 
 
 def beside(structure: Structure, found: Sequence[Finding]) -> str:
     """Write the errors and warnings of a report, no more than TOLD, and count the rest; empty where there are none."""
     grave = [one for one in found if one.severity != "info"]
-    groups = _groups(sorted(grave, key=lambda one: SEVERITIES.index(one.severity)))
+    groups = alike(sorted(grave, key=lambda one: SEVERITIES.index(one.severity)))
     told = [_told(structure, group) for group in groups[:TOLD]]
     left = {"more": sum(map(len, groups[TOLD:])), "for information": len(found) - len(grave) if grave else 0}
     rest = [f"{number} {what}" for what, number in left.items() if number]
@@ -40,8 +40,8 @@ def codes(structure: Structure, found: Sequence[Finding]) -> dict[int, str]:
     return {i: code + "+" * (len({one.code for one in graves[i]}) > 1) for i, code in worst.items()}
 
 
-def _groups(found: Sequence[Finding]) -> list[list[Finding]]:
-    """Sort findings that are equal but for their place."""
+def alike(found: Sequence[Finding]) -> list[list[Finding]]:
+    """Put findings together that differ in nothing but their place."""
     groups: dict[tuple[object, ...], list[Finding]] = {}
     for one in found:
         groups.setdefault((one.code, one.severity, one.message, one.step, one.call), []).append(one)
@@ -50,22 +50,27 @@ def _groups(found: Sequence[Finding]) -> list[list[Finding]]:
 
 def _told(structure: Structure, group: Sequence[Finding]) -> str:
     first = group[0]
-    where = visible(_where(structure, group))
+    place = visible(where(structure, group))
     times = f" ×{len(group)}" if len(group) > 1 else ""
     when = f" at step {first.step}" if first.step is not None else ""
     by = f", by {first.call}" if first.call else ""
-    lines = [f"{first.code} {first.name} {first.severity}: {where}{times}: {first.message}{when}{by}"]
+    lines = [f"{first.code} {first.name} {first.severity}: {place}{times}: {first.message}{when}{by}"]
     if first.fix:
         lines.append(f"    {first.fix}" + (f"  # and {len(group) - 1} more" if len(group) > 1 else ""))
     return "\n".join([wrapped(visible(lines[0]), WIDTH), *map(visible, lines[1:])])
 
 
-def _where(structure: Structure, group: Sequence[Finding]) -> str:
+def where(structure: Structure, group: Sequence[Finding]) -> str:
     """Name the places of equal findings: one by its path, several by patterns for just these modules."""
     if len(group) == 1:
         path, tensor = group[0].path, group[0].tensor
         return f"{path}.{tensor}".lstrip(".") if tensor else path or ROOT
-    numbers = {structure.index.get(one.path, 0) for one in group}
+    return places(structure, [structure.index.get(one.path, 0) for one in group])
+
+
+def places(structure: Structure, modules: Iterable[int]) -> str:
+    """Name modules by patterns for just these."""
+    numbers = set(modules)
     facts = [i in numbers for i in range(len(structure))]
     patterns = [line.pattern or ROOT for line in folded(structure, facts) if line.modules[0] in numbers]
     return ", ".join(patterns[:_NAMED]) + (", …" if len(patterns) > _NAMED else "")

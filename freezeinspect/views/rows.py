@@ -53,13 +53,10 @@ def rows(
     structure = snapshot.structure
     shapes, codes = shapes or {}, codes or {}
     shown = {above for i in range(len(structure)) if kept is None or i in kept for above in structure.ancestors(i)}
-    facts = [
-        (own, shapes.get(path), codes.get(i), i in shown)
-        for i, (own, path) in enumerate(zip(_facts(snapshot, observed), structure.paths, strict=True))
-    ]
+    agreeing = [(own, i in shown) for i, own in enumerate(facts(snapshot, observed, shapes, codes))]
     totals, groups = Totals(structure), groups_below(snapshot)
     made = []
-    for line in folded(structure, facts, depth, fold):
+    for line in folded(structure, agreeing, depth, fold):
         i = line.modules[0]
         if i not in shown:
             continue
@@ -76,7 +73,7 @@ def rows(
                 trainable=WORD[snapshot.trainable[i]],
                 bn_freeze=WORD[snapshot.bn_freeze[i]],
                 requires_grad=WORD[verdicts.requires_grad[i]],
-                group=_group(groups[i]),
+                group=group_names(groups[i]),
                 weights=MOVES[verdicts.weights_move[i]],
                 stats=MOVES[verdicts.stats_move[i]],
                 norm={"none": "", "unknown": "?"}.get(verdicts.normalises_with[i], verdicts.normalises_with[i]),
@@ -96,7 +93,9 @@ def _class_name(structure: Structure, module: int) -> str:
     return kind.rpartition(".")[2]
 
 
-def _facts(snapshot: Snapshot, observed: Observed) -> list[Hashable]:
+def facts(
+    snapshot: Snapshot, observed: Observed, shapes: Mapping[str, Shape], codes: Mapping[int, str]
+) -> list[Hashable]:
     """Give what must agree for two modules to share a line: every column of the record but names."""
     modules = zip(
         snapshot.training,
@@ -109,10 +108,10 @@ def _facts(snapshot: Snapshot, observed: Observed) -> list[Hashable]:
         observed.movement or (None,) * len(snapshot.structure),
         strict=True,
     )
-    own = snapshot.structure.own
+    own = [tuple(_tensor_facts(snapshot, number) for number in numbers) for numbers in snapshot.structure.own]
     return [
-        (flags, snapshot.stray.get(i), tuple(_tensor_facts(snapshot, number) for number in own[i]))
-        for i, flags in enumerate(modules)
+        (flags, snapshot.stray.get(i), own[i], shapes.get(path), codes.get(i))
+        for i, (flags, path) in enumerate(zip(modules, snapshot.structure.paths, strict=True))
     ]
 
 
@@ -134,7 +133,7 @@ def _parameters(count: Count) -> str:
     return f"{'' if count.sure or count.elements is None else '≤'}{quantity(count.elements)}"
 
 
-def _group(held: Set[tuple[int, ...] | None]) -> str:
+def group_names(held: Set[tuple[int, ...] | None]) -> str:
     """Name the optimizer groups of a subtree's parameters; a dash among them stands for one in no group."""
     if None in held:
         return "?"

@@ -17,11 +17,15 @@ _NAMED = 3
 
 def story(history: History) -> list[str]:
     """Give the lines; `history` is settled."""
+    return seen(history) + _flips([flip for chapter in history.chapters for flip in chapter.flips()])
+
+
+def seen(history: History) -> list[str]:
+    """Give the lines without those of the flips."""
     told = [*_steps(history), *_evidence(history)]
     for chapter in history.chapters:
         told += [*_leaks(chapter), *_outside(chapter, len(history.taken))]
-    told += _surprises(list(history.surprises()))
-    return told + _flips([flip for chapter in history.chapters for flip in chapter.flips()])
+    return told + list(_surprises(list(history.surprises())))
 
 
 def _steps(history: History) -> Iterator[str]:

@@ -79,7 +79,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 
 
 def _fitting(rows: Sequence[Row], width: int) -> list[str]:
-    columns = _saying(rows)
+    columns = saying(rows)
     wanted = min(NARROWEST, max(len(_whole_label(row)) for row in rows))
     for column in GIVE_WAY:
         if column in columns and width - sum(_widths(rows, columns)) < wanted:
@@ -87,7 +87,7 @@ def _fitting(rows: Sequence[Row], width: int) -> list[str]:
     return columns
 
 
-def _saying(rows: Sequence[Row]) -> list[str]:
+def saying(rows: Sequence[Row]) -> list[str]:
     """Give the columns without the optional ones that are empty everywhere."""
     return [c for c in COLUMNS if c not in OPTIONAL or any(getattr(row, c) not in ("", "–", "?") for row in rows)]
 
@@ -153,10 +153,10 @@ def _fenced(notes: Sequence[str]) -> list[str]:
     return [f"```text\n{note.replace('```', '`` `')}\n```" for note in notes if note]
 
 
-def html_table(rows: Sequence[Row], above: str, below: Sequence[str]) -> str:
+def html_table(rows: Sequence[Row], above: str, below: Sequence[str], lines: int = LINES) -> str:
     """Lay rows out as an HTML table with the notes around it."""
     said = [f"<p>{html.escape(note).replace(chr(10), '<br>')}</p>" for note in (above, *below)]
-    return "\n".join([*said[: bool(above)], _plain(rows, "html"), *said[1:]])
+    return "\n".join([*said[: bool(above)], _plain(rows, "html", lines), *said[1:]])
 
 
 def wrapped(text: str, width: int) -> str:
@@ -167,9 +167,9 @@ def wrapped(text: str, width: int) -> str:
     )
 
 
-def _plain(rows: Sequence[Row], style: str) -> str:
-    columns = _saying(rows)
-    rows, rest = rows[:LINES], rows[LINES:]
+def _plain(rows: Sequence[Row], style: str, lines: int = LINES) -> str:
+    columns = saying(rows)
+    rows, rest = rows[:lines], rows[lines:]
     names = [(visible(row.pattern) or ROOT, str(row.times), visible(row.type)) for row in rows]
     cells = [[*name, *(getattr(row, c) for c in columns)] for name, row in zip(names, rows, strict=True)]
     if style == "github":

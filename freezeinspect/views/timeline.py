@@ -13,7 +13,7 @@ from freezeinspect.views.text import ROOT, table, visible
 HEADERS = ("module", "mode", "requires_grad", "weights", "running\nstats")
 LINES = 60
 _SHOWN = 4  # stretches of one cell
-_WORDS = {"training": {YES: "train", NO: "eval"}, "requires_grad": {YES: "yes", NO: "no"}}
+WORDS = {"training": {YES: "train", NO: "eval"}, "requires_grad": {YES: "yes", NO: "no"}}
 _PLACES = {"weights": (STEP, OUTSIDE), "stats": (FORWARD, STEP | OUTSIDE)}  # where it is usual to move, and where not
 
 
@@ -30,7 +30,7 @@ Stretches: TypeAlias = tuple[Stretch, ...]
 
 def timeline(chapter: Chapter, last: int) -> str:
     """Lay a chapter out: a line for each module, or for several that did alike; a subtree that did alike is one."""
-    facts = list(zip(*_columns(chapter, last), strict=True))
+    facts = list(zip(*columns(chapter, last), strict=True))
     below = _over_subtrees(chapter, facts)
     lines = list(_opened(chapter, facts, below))
     cells = [[_label(line), *(_cell(below[line.modules[0]][n], last) for n in range(4))] for line in lines[:LINES]]
@@ -53,7 +53,7 @@ def _opened(chapter: Chapter, facts: Sequence[object], below: Sequence[Sequence[
             yield line
 
 
-def _columns(chapter: Chapter, last: int) -> list[list[frozenset[Stretches]]]:
+def columns(chapter: Chapter, last: int) -> list[list[frozenset[Stretches]]]:
     """Give what each module's own mode, flags and tensors did."""
     structure = chapter.structure
     by_part: dict[str, list[set[Stretches]]] = {name: [set() for _ in structure.paths] for name in ("weights", "stats")}
@@ -86,7 +86,7 @@ def _stretches(states: Sequence[State], flag: str, last: int) -> list[Stretches]
         if column != last_column:
             ends[state.step] = last_column = column
     starts = sorted(ends)
-    words = _WORDS[flag]
+    words = WORDS[flag]
     found: list[list[Stretch]] = [[] for _ in ends[starts[0]]]
     for start, end in zip(starts, [*(one - 1 for one in starts[1:]), max(last, starts[-1])], strict=True):
         for entry, value in zip(found, ends[start], strict=True):
@@ -170,7 +170,7 @@ _SIDES = ("mode", "trainable", "bn_freeze", "requires_grad")
 
 def _pairs(before: Snapshot, after: Snapshot, i: int) -> Iterable[str]:
     for flag in ("training", "trainable", "bn_freeze"):
-        words = _WORDS.get(flag, {})
+        words = WORDS.get(flag, {})
         yield _arrow(*(words.get(getattr(one, flag)[i], str(getattr(one, flag)[i])) for one in (before, after)))
     own = [n for n in after.structure.own[i] if after.structure.tensors[n].kind == "parameter"]
     yield _arrow(*(str(combine(one.requires_grad[n] for n in own)) for one in (before, after)))
