@@ -76,7 +76,7 @@ def keeps_its_log(folder: Path) -> str:
     ended, seen = count.stat().st_size, fi.inspect(log).observed.movement[0]
     logged = sum(line.startswith(b'{"step":') for line in log.read_bytes().splitlines())
     assert ended <= logged <= ended + 1, f"{ended} steps had ended, {logged} are in the log"
-    assert (seen.weights.step, seen.stats.forward) == ("mixed", "mixed"), seen  # half of it is frozen
+    assert (seen.weights.step, seen.stats.forward) == (fi.Answer.MIXED,) * 2, seen  # half of it is frozen
     return f"{ended} steps had ended, {logged} are in the log"
 
 
