@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from freezeinspect.cli.output import fail, put
 from freezeinspect.patterns import BadPattern
 from freezeinspect.readers.limits import Unreadable
 from freezeinspect.views.text import visible
+
+
+def _rules(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Complete a rule's code or name."""
+    from freezeinspect.rules import RULES, name_of
+
+    pairs = [pair for rule in RULES for pair in ((rule.CODE, name_of(rule)), (name_of(rule), rule.CODE))]
+    return [CompletionItem(word, help=other) for word, other in pairs if word.startswith(typed)]
 
 
 class _Check(click.Command):
@@ -22,13 +31,25 @@ class _Check(click.Command):
 
 
 @click.command(cls=_Check)
-@click.argument("file")
+@click.argument("file", type=click.Path(allow_dash=True))
 @click.option(
-    "--select", multiple=True, metavar="RULE", help="Apply this rule alone, by code or name; may be repeated."
+    "--select",
+    shell_complete=_rules,
+    multiple=True,
+    metavar="RULE",
+    help="Apply this rule alone, by code or name; may be repeated.",
 )
-@click.option("--ignore", multiple=True, metavar="RULE", help="Leave this rule out; repeatable.")
-@click.option("--allow", multiple=True, metavar="RULE[:PATTERN]", help="Allow what it finds, there; repeatable.")
-@click.option("--policy", metavar="FILE", help="What is expected, as freezeinspect policy writes it.")
+@click.option("--ignore", shell_complete=_rules, multiple=True, metavar="RULE", help="Leave this rule out; repeatable.")
+@click.option(
+    "--allow",
+    shell_complete=_rules,
+    multiple=True,
+    metavar="RULE[:PATTERN]",
+    help="Allow what it finds, there; repeatable.",
+)
+@click.option(
+    "--policy", type=click.Path(), metavar="FILE", help="What is expected, as freezeinspect policy writes it."
+)
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info"]), default="error", show_default=True)
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
@@ -54,7 +75,7 @@ def check(file: str, form: str, fail_on: str, key: str | None, **which: Any) -> 
 
 
 @click.command()
-@click.argument("rule", required=False)
+@click.argument("rule", shell_complete=_rules, required=False)
 def explain(rule: str | None) -> None:
     """Show the page of a RULE, or list them all.
 

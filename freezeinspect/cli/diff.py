@@ -14,8 +14,8 @@ from freezeinspect.views.text import visible
 
 
 @click.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", type=click.Path(allow_dash=True))
+@click.argument("after", type=click.Path(allow_dash=True))
 @click.option("--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
 @click.option("--exact", is_flag=True, help="Compare bytes, not the zips' checksums.")
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")

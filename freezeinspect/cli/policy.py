@@ -12,7 +12,7 @@ from freezeinspect.views.text import visible
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", type=click.Path(allow_dash=True))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file, as freeze.toml.")
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 def policy(file: str, output: Path | None, key: str | None) -> None:

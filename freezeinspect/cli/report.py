@@ -34,7 +34,7 @@ mixed        some do, some do not      –  there are none      ?  not told
 
 
 @click.command(epilog=LEGEND)
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", type=click.Path(allow_dash=True), nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--format",
     "form",

@@ -21,7 +21,7 @@ from freezeinspect.cli.output import fail
 @click.option("--every", type=click.IntRange(min=1), help="Look at every Nth step whole.")
 @click.option("--blame", is_flag=True, help="Find the call behind each flip of a flag.")
 @click.option("-m", "is_module", is_flag=True, help="SCRIPT is a module, as for python -m.")
-@click.argument("script")
+@click.argument("script", type=click.Path())
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def run(log: Path | None, is_module: bool, script: str, args: tuple[str, ...], **options: Any) -> None:
     """Run SCRIPT, unchanged, and watch what it trains.
