@@ -7,7 +7,7 @@ INPUTS ?= 1000000000
 BIN := .venv/bin
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: help demo test test-kernel test-browser chromium lint docs bench fuzz gpu
+.PHONY: help demo test test-kernel test-browser chromium lint docs package bench fuzz gpu
 .NOTPARALLEL:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test-browser the pages of HTML in headless Chromium, which is installed where there is none"
 	@echo "make lint         ruff, mypy, the order of the rooms"
 	@echo "make docs         the pages, into site/"
+	@echo "make package      wheel and sdist, into dist/, installed in an environment of their own and tried there"
 	@echo "make bench        what inspect and report cost"
 	@echo "make fuzz         mutated files, for MINUTES=$(MINUTES) or INPUTS, from SEED=$(SEED)"
 	@echo "make gpu          demo, tests and benchmarks on a CUDA device, into $(OUT)/, with the python3 that is there"
@@ -27,7 +28,7 @@ demo: .venv/.installed
 test: export OMP_NUM_THREADS = 1
 test: .venv/.installed-test
 	$(BIN)/pytest -n 2
-	$(BIN)/pytest --doctest-modules freezeinspect --ignore freezeinspect/integrations
+	$(BIN)/pytest --doctest-modules freezeinspect --ignore freezeinspect/integrations --ignore freezeinspect/recorder/kernel.py
 
 test-kernel: .triton/.installed .venv/.installed-test
 	PYTHONPATH=.triton $(BIN)/pytest tests/recorder/test_kernel.py
@@ -51,6 +52,11 @@ lint: .venv/.installed-lint
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: .venv/.installed-docs
 	$(BIN)/mkdocs build --strict --site-dir site
+
+package: .venv/.installed-package
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	bash .ci/package dist
 
 bench: .venv/.installed-bench chromium
 	$(BIN)/python -m benchmarks.report_cost

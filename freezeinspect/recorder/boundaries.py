@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import os
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -102,7 +104,8 @@ def _marked(stepping: Stepping, number: int, closure: Callable[[], Any]) -> Call
 class ForwardHook:
     """A hook on a module's forward that calls back, and that no copy, file or compiled graph of the module keeps.
 
-    A copy and a file have what does nothing in its place: `contextlib.nullcontext.__exit__`.
+    What copies or pickles without asking `copyreg` has in its place `contextlib.nullcontext.__exit__`, which does
+    nothing.
     """
 
     def __init__(self, then: Hook) -> None:
@@ -129,31 +132,47 @@ def hook_forwards(modules: list[nn.Module], before: Hook, after: Hook | None = N
     return handles
 
 
-class _Scalers:
-    """GradScaler's step, wrapped for as long as a watch is open: of a step that it skips, no hook tells."""
+class _Open:
+    """The watches that are open, and what is wrapped for as long as there is one.
+
+    It is GradScaler's step, for of one that it skips no hook tells; and how OrderedDicts, in which modules have their
+    hooks, are copied and pickled: without ours.
+    """
 
     def __init__(self) -> None:
-        self.open: list[Stepping] = []
+        self.all: list[Stepping] = []
         self.original: Callable[..., Any] | None = None
 
     def add(self, stepping: Stepping) -> None:
-        if not self.open:
+        if not self.all:
             self.original = _SCALER.step
             _SCALER.step = _scaled_step
-        self.open.append(stepping)
+            copyreg.dispatch_table.setdefault(OrderedDict, _without_ours)
+        self.all.append(stepping)
 
     def remove(self, stepping: Stepping) -> None:
-        self.open.remove(stepping)
-        if not self.open and _SCALER.step is _scaled_step:
+        self.all.remove(stepping)
+        if self.all:
+            return
+        if _SCALER.step is _scaled_step:
             _SCALER.step = self.original
+        if copyreg.dispatch_table.get(OrderedDict) is _without_ours:
+            del copyreg.dispatch_table[OrderedDict]
 
 
-SCALERS = _Scalers()
+OPEN = _Open()
+
+
+def _without_ours(hooks: OrderedDict[Any, Any]) -> Any:
+    """Reduce as OrderedDict does, but for hooks of ours."""
+    reduced: Any = hooks.__reduce__()
+    *made, pairs = reduced
+    return *made, iter([pair for pair in pairs if type(pair[1]) is not ForwardHook])
 
 
 def _leave_to_the_parent() -> None:
     """Watch nothing in a forked child: the run is its parent's, and so is the log."""
-    for one in list(SCALERS.open):
+    for one in list(OPEN.all):
         one.detach()
 
 
@@ -162,10 +181,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _scaled_step(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
-    told = [(one, one.optimizers.index(optimizer)) for one in SCALERS.open if optimizer in one.optimizers]
+    told = [(one, one.optimizers.index(optimizer)) for one in OPEN.all if optimizer in one.optimizers]
     counts = [stepping.count(number) for stepping, number in told]
-    assert SCALERS.original is not None
-    result = SCALERS.original(scaler, optimizer, *args, **kwargs)
+    assert OPEN.original is not None
+    result = OPEN.original(scaler, optimizer, *args, **kwargs)
     for (stepping, number), count in zip(told, counts, strict=True):
         if stepping.count(number) == count:
             stepping.scaled(number, None)

@@ -17,7 +17,7 @@ from freezeinspect.history import FAILED, SKIPPED, TAKEN, History, Looks
 from freezeinspect.observed import Disagreement
 from freezeinspect.recorder.attention import Attention, ranges
 from freezeinspect.recorder.blame import Blame
-from freezeinspect.recorder.boundaries import SCALERS, hook_forwards, hook_optimizers
+from freezeinspect.recorder.boundaries import OPEN, hook_forwards, hook_optimizers
 from freezeinspect.recorder.device import Readback
 from freezeinspect.recorder.ledger import BETWEEN, EVALUATING, STEPPING, TOLD, WHOLE, Begun, Ledger, Mark, Seen
 from freezeinspect.recorder.log import Log
@@ -80,7 +80,7 @@ class Watch:
                 self._handles += hook_forwards([unwrapped(model)], self._inner_forward)
         else:
             self._handles += hook_forwards([model], self._forward_begins, self._forward_ends)
-        SCALERS.add(self)
+        OPEN.add(self)
 
     # what the boundaries tell
 
@@ -319,7 +319,7 @@ class Watch:
         for handle in self._handles:
             handle.remove()
         self._recomputation.close()
-        SCALERS.remove(self)
+        OPEN.remove(self)
         if self._blame:
             self._blame.close()
 

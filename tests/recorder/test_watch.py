@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import copyreg
 import itertools
+import pickle
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -35,6 +38,10 @@ def train(name: str, kind: str, loop: Loop, watched: bool = True, oracle: bool =
     with fi.watch(specimen.model, optimizer, every=1) as watch:
         loop(specimen, optimizer, expected)
     return watch, expected, specimen.model
+
+
+def noted(*_: Any) -> None:
+    """Do nothing, as a hook of the user's own."""
 
 
 def assert_as_expected(watch: fi.Watch, expected: Expected) -> None:
@@ -177,6 +184,25 @@ class TestWhatIsLeftBehind:
                 torch.compile(other, backend="eager", fullgraph=True)(torch.randn(2, 3, 8, 8))
             assert watch._forwards == 0
         assert b"freezeinspect" not in (tmp_path / "model.pt").read_bytes()
+
+    @pytest.mark.parametrize("protocol", [2, 5])
+    def test_a_file_is_the_same_to_the_bit_and_so_are_the_user_s_own_hooks(self, protocol: int) -> None:
+        model, optimizer = pair()
+        model.layer1.register_forward_hook(noted)
+        before = pickle.dumps(model, protocol)
+        with fi.watch(model), fi.watch(model, optimizer, blame=True):
+            assert pickle.dumps(model, protocol) == before
+            assert not copy.deepcopy(model)._forward_pre_hooks
+            assert list(copy.deepcopy(model).layer1._forward_hooks.values()) == [noted]
+        assert OrderedDict not in copyreg.dispatch_table
+
+    def test_a_reducer_of_the_user_s_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        mine = OrderedDict.__reduce__
+        monkeypatch.setitem(copyreg.dispatch_table, OrderedDict, mine)
+        model, optimizer = pair()
+        with fi.watch(model, optimizer):
+            pickle.loads(pickle.dumps(model))(torch.randn(2, 3, 8, 8))
+        assert copyreg.dispatch_table[OrderedDict] is mine
 
     def test_a_watched_model_compiles_into_one_graph_with_blame_too(self) -> None:
         model, optimizer = pair()
