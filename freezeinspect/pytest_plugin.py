@@ -81,14 +81,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Note which tests there are, and the files of which only some were asked for."""
+    """Note which tests there are, and whether only some were asked for."""
     notes = config.stash[_NOTES]
     for item in items:
         if "freeze_policy" in getattr(item, "fixturenames", ()):
             notes.collected.add(str(_policy_of(item)))
         notes.files.add(str(item.path))
-    asked = (arg.partition("::") for arg in config.args)
-    notes.partial |= {str((config.invocation_params.dir / file).resolve()) for file, some, _ in asked if some}
+    if any("::" in arg for arg in config.args):
+        notes.partial |= notes.files
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
