@@ -81,6 +81,7 @@ class Exchange:
         self._sent: tuple[int, Snapshot, list[torch.Tensor], Any] | None = None
         self._digests: dict[int, tuple[Snapshot, bytes]] = {}  # of the last snapshot, by its id
         self._told: set[tuple[bytes, ...]] = set()
+        self._is_out_of_step = False
 
     def stepped(self, step: int, snapshot: Snapshot) -> list[Disagreement]:
         """Send what a step began with, and tell where the ranks differed at the one before it."""
@@ -99,11 +100,30 @@ class Exchange:
         self._sent = None
         with answering():
             work.wait()
-            digests = [bytes(one.tolist())[:HALF] for one in places]
-            if len(set(digests)) == 1 or tuple(digests) in self._told:
-                return []
-            self._told.add(tuple(digests))
-            return differing_flags(exchanged(snapshot, digests, self._group), step)
+            sent = [bytes(one.tolist()) for one in places]
+            found = self._out_of_step([int.from_bytes(one[HALF:], "little") for one in sent])
+            digests = tuple(one[:HALF] for one in sent)
+            if len(set(digests)) > 1 and digests not in self._told:
+                self._told.add(digests)
+                found += differing_flags(exchanged(snapshot, digests, self._group), step)
+            return found
+
+    def _out_of_step(self, steps: Sequence[int]) -> list[Disagreement]:
+        """Tell once where a rank took a step that another skipped."""
+        if len(set(steps)) == 1 or self._is_out_of_step:
+            return []
+        self._is_out_of_step = True
+        words, ranks = [f"at step {step}" for step in steps], [(rank,) for rank in range(len(steps))]
+        return [disagreement("", None, "steps", words, ranks, min(steps))]
+
+    def close(self) -> list[Disagreement]:
+        """Tell of the last step, and give the group back once no rank waits in it."""
+        found = self.settle()
+        if dist.is_initialized():
+            with answering():
+                dist.barrier(self._group)
+                dist.destroy_process_group(self._group)
+        return found
 
     def _digest(self, snapshot: Snapshot) -> bytes:
         if id(snapshot) not in self._digests:

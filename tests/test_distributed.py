@@ -59,7 +59,7 @@ def test_a_learning_rate_of_its_own_is_told(seen: Seen) -> None:
 
 
 def test_every_rank_gets_the_same_answer(seen: Seen) -> None:
-    own = {"under_fsdp1", "under_fsdp2", "half_of_the_ranks"}
+    own = {"under_fsdp1", "under_fsdp2", "half_of_the_ranks", "watches_one_after_another"}
     # where a rank has no element of a parameter it cannot tell whether that moved; and each half has its own answer
     for one in seen[1:]:
         assert {key: one[key] for key in one if key not in own} == {
@@ -82,6 +82,13 @@ def test_a_run_names_what_was_unfrozen_and_when(seen: Seen) -> None:
     assert fix == "model = torch.nn.parallel.DistributedDataParallel(model.module)"
 
 
+def test_as_many_unfrozen_as_frozen_are_told_by_a_run(seen: Seen) -> None:
+    ((message, step),) = seen[0]["swapped_in_a_run"]
+    assert message.startswith("0.weight, 0.bias, unfrozen after the wrap")
+    assert step == 3
+    assert seen[0]["unfrozen_in_a_run_before_the_wrap"] == []
+
+
 def test_freezing_after_the_wrap_is_wrong_unless_it_looks_for_unused_parameters(seen: Seen) -> None:
     assert [one[0] for one in seen[0]["frozen_after_the_wrap"]] == ["FI402"]
     assert seen[0]["frozen_after_a_wrap_that_finds_unused"] == []
@@ -92,6 +99,18 @@ def test_a_watch_tells_the_step_at_which_one_rank_flipped_once(seen: Seen) -> No
     assert (path, step, ranks) == ("1", 3, [1])
     assert "no on rank 1" in message
     assert "FI401" not in str(seen[0]["a_run_in_which_all_agree"])
+
+
+def test_a_rank_that_skips_a_step_is_told_once(seen: Seen) -> None:
+    ((step, message),) = seen[0]["a_run_in_which_one_skips_a_step"]
+    assert step == 2
+    assert message.startswith("steps: at step 2 on rank")
+    assert "at step 3 on rank 1" in message
+
+
+def test_a_watch_leaves_no_connection_open(seen: Seen) -> None:
+    first, *later = seen[0]["watches_one_after_another"]
+    assert later == [first] * 3
 
 
 @pytest.mark.parametrize("scenario", ["under_ddp", "under_fsdp2", "under_fsdp1", "under_fsdp1_flat"])
