@@ -209,8 +209,8 @@ def freeze_watch() -> Callable[..., AbstractContextManager[Watch]]:
     """Watch a training loop, and fail where rules find something.
 
     As in `with freeze_watch(model, optimizer) as watch: train()`. `fail_on` has rules by code or name, as ("FI301",
-    "FI302"), or a severity, which means that and worse: "error" by default. `allow` and `policy` are those of fi.check, further options those of
-    fi.watch; every step is looked at whole.
+    "FI302"), or a severity, which means that and worse: "error" by default. `allow` and `policy` are those of fi.check,
+    further options those of fi.watch; every step is looked at whole.
     """
     return _watched
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import distributed, nn
@@ -84,6 +85,14 @@ def one_in_train() -> Said:
 def one_with_another_rate() -> Said:
     model = body()
     return said(fi.compare_ranks(model, SGD(model.parameters(), 0.1 * (1 + rank()))))
+
+
+def more_states_than_are_compared() -> list[Any]:
+    model = body()
+    model[1].train(rank() == 0)
+    with mock.patch("freezeinspect.distributed.KINDS_OF_FLAGS", 1):
+        found = fi.compare_ranks(model).findings
+    return [[one.message, one.ranks] for one in found if one.code == "FI401"]
 
 
 def one_with_a_layer_more() -> Said:
@@ -266,6 +275,7 @@ SCENARIOS = (
     one_unfrozen,
     one_in_train,
     one_with_another_rate,
+    more_states_than_are_compared,
     one_with_a_layer_more,
     unfrozen_after_the_wrap,
     frozen_after_the_wrap,

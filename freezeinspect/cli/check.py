@@ -57,8 +57,8 @@ def check(file: str, form: str, fail_on: str, key: str | None, **which: Any) -> 
     """Find what is wrong in a FILE, or in a run's log.
 
     `[tool.freezeinspect]` in pyproject.toml, here or above, may have select, ignore, allow and fail-on, and a policy as
-    its table, or the path of one beside it. Exit code 1: there are findings of --fail-on or worse; 2: the file or the policy cannot be read, or there
-    is no such rule.
+    its table, or the path of one beside it. Exit code 1: there are findings of --fail-on or worse; 2: the file or the
+    policy cannot be read, or there is no such rule.
     """
     from freezeinspect.policy import BadPolicy
     from freezeinspect.report import check as find

@@ -78,7 +78,7 @@ def check(facts: Facts) -> Iterator[Hit]:
 
 
 def _below(facts: Facts, one: Reduction, answer: Answer) -> list[str]:
-    """Name the parameters below a wrapper that require a gradient, or do not, and are not ignored; each tied one once."""
+    """Name the parameters below a wrapper that answer so and are not ignored, each tied one once."""
     structure, prefix = facts.structure, f"{one.path}." if one.path else ""
     below = {i for module in structure.subtree(structure.index[one.path]) for i in structure.own[module]}
     ignored = {prefix + name for name in one.ignored}
