@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,7 +21,8 @@ from freezeinspect.serial import dumps, loads
 from freezeinspect.state import Snapshot, Source
 
 HALF = DIGEST  # of what is sent: of the flags, then of the values
-KINDS_OF_FLAGS = 16  # different snapshots that are exchanged; of more ranks only their number is told
+KINDS_OF_FLAGS = 16  # different snapshots that are exchanged; of the ranks of others it is only told which they are
+UNCOMPARED = "flags that were not compared one by one"
 VALUES, BUFFERS = "values", "values of a buffer"
 
 
@@ -61,8 +63,8 @@ def compare_ranks(model: nn.Module, optimizer: Any = None, group: dist.ProcessGr
     with answering():
         all_digests = _gathered(mine, group)
         flags, contents = ([one[part] for one in all_digests] for part in (slice(0, HALF), slice(HALF, None)))
-        found = differing_flags(exchanged(snapshot, flags, group)) if len(set(flags)) > 1 else []
-        if len(set(contents)) > 1 and not any(one.what == "structure" for one in found):
+        found = _differing_flags(snapshot, flags, group) if len(set(flags)) > 1 else []
+        if len(set(contents)) > 1 and not any(one.what in ("structure", UNCOMPARED) for one in found):
             found += _differing_values(snapshot, values, group)
     return Report(snapshot, Observed(ranks=tuple(found)))
 
@@ -70,17 +72,19 @@ def compare_ranks(model: nn.Module, optimizer: Any = None, group: dist.ProcessGr
 class Exchange:
     """A watch's part in what its ranks tell each other: as each step ends 16 bytes are sent, and read at the next end.
 
-    Over gloo and its own group, so that no device is waited for. A step that one rank takes, all must take.
+    Over gloo and its own group, so that no device is waited for; it waits for a rank as long as the default group does.
+    A step that one rank takes, all must take.
     """
 
     def __init__(self) -> None:
         if not (dist.is_available() and dist.is_initialized()):
             raise NotDistributed
         with answering():
-            self._group = dist.new_group(backend="gloo")
+            self._group = dist.new_group(backend="gloo", timeout=_timeout())
         self._sent: tuple[int, Snapshot, list[torch.Tensor], Any] | None = None
         self._digests: dict[int, tuple[Snapshot, bytes]] = {}  # of the last snapshot, by its id
         self._told: set[tuple[bytes, ...]] = set()
+        self._is_out_of_step = False
 
     def stepped(self, step: int, snapshot: Snapshot) -> list[Disagreement]:
         """Send what a step began with, and tell where the ranks differed at the one before it."""
@@ -99,11 +103,30 @@ class Exchange:
         self._sent = None
         with answering():
             work.wait()
-            digests = [bytes(one.tolist())[:HALF] for one in places]
-            if len(set(digests)) == 1 or tuple(digests) in self._told:
-                return []
-            self._told.add(tuple(digests))
-            return differing_flags(exchanged(snapshot, digests, self._group), step)
+            sent = [bytes(one.tolist()) for one in places]
+            found = self._out_of_step([int.from_bytes(one[HALF:], "little") for one in sent])
+            digests = tuple(one[:HALF] for one in sent)
+            if len(set(digests)) > 1 and digests not in self._told:
+                self._told.add(digests)
+                found += _differing_flags(snapshot, digests, self._group, step)
+            return found
+
+    def _out_of_step(self, steps: Sequence[int]) -> list[Disagreement]:
+        """Tell once where a rank took a step that another skipped."""
+        if len(set(steps)) == 1 or self._is_out_of_step:
+            return []
+        self._is_out_of_step = True
+        words, ranks = [f"at step {step}" for step in steps], [(rank,) for rank in range(len(steps))]
+        return [disagreement("", None, "steps", words, ranks, min(steps))]
+
+    def close(self) -> list[Disagreement]:
+        """Tell of the last step, and give the group back once no rank waits in it."""
+        found = self.settle()
+        if dist.is_initialized():
+            with answering():
+                dist.barrier(self._group)
+                dist.destroy_process_group(self._group)
+        return found
 
     def _digest(self, snapshot: Snapshot) -> bytes:
         if id(snapshot) not in self._digests:
@@ -120,20 +143,26 @@ def answering() -> Iterator[None]:
         raise RankLost(dist.get_rank(), error) from error
 
 
-def exchanged(
-    snapshot: Snapshot, digests: Sequence[bytes], group: dist.ProcessGroup | None
-) -> dict[tuple[int, ...], Snapshot]:
-    """Give each different snapshot with its ranks; of equal ones the lowest rank sends it."""
+def _differing_flags(
+    snapshot: Snapshot, digests: Sequence[bytes], group: dist.ProcessGroup | None, step: int | None = None
+) -> list[Disagreement]:
+    """Exchange each different snapshot, of equal ones that of the lowest rank, and tell in which flags they differ."""
     kinds: dict[bytes, list[int]] = {}
     for rank, one in enumerate(digests):
-        kinds.setdefault(one, []).append(rank)
-    found = {}
-    for ranks in list(kinds.values())[:KINDS_OF_FLAGS]:
-        source = _global(ranks[0], group)
-        text = [dumps(snapshot, Observed(), Source()) if source == dist.get_rank() else ""]
-        dist.broadcast_object_list(text, source, group)
-        found[tuple(_global(rank, group) for rank in ranks)] = loads(text[0]).snapshot
+        kinds.setdefault(one, []).append(_global(rank, group))
+    compared, others = list(kinds.values())[:KINDS_OF_FLAGS], list(kinds.values())[KINDS_OF_FLAGS:]
+    found = differing_flags({tuple(ranks): _broadcast(snapshot, ranks[0], group) for ranks in compared}, step)
+    if others:
+        told, rest = (tuple(rank for some in each for rank in some) for each in (compared, others))
+        words = (f"one of the first {len(compared)} states", f"one of {len(others)} more")
+        found.append(disagreement("", None, UNCOMPARED, words, (told, rest), step))
     return found
+
+
+def _broadcast(snapshot: Snapshot, source: int, group: dist.ProcessGroup | None) -> Snapshot:
+    text = [dumps(snapshot, Observed(), Source()) if source == dist.get_rank() else ""]
+    dist.broadcast_object_list(text, source, group)
+    return loads(text[0]).snapshot
 
 
 def _values(model: nn.Module) -> list[bytes]:
@@ -185,6 +214,12 @@ def _gathered(mine: bytes, group: dist.ProcessGroup | None) -> list[bytes]:
 def _device(group: dist.ProcessGroup | None) -> torch.device:
     kinds = {one.type for one in (group or dist.group.WORLD)._device_types}  # type: ignore[union-attr]
     return torch.device("cpu" if "cpu" in kinds else next(iter(kinds)))
+
+
+def _timeout() -> timedelta | None:
+    """Give how long the default group waits, which no other group takes over by itself."""
+    backend = dist.group.WORLD._get_backend(_device(None))  # type: ignore[union-attr]
+    return getattr(getattr(backend, "options", None), "_timeout", None)
 
 
 def _global(rank: int, group: dist.ProcessGroup | None) -> int:

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple, TypeAlias
 
 from freezeinspect.observed import Observed
@@ -257,9 +258,11 @@ class Comparison:
             not structure.children[i] and i not in structure.further and not structure.own[i] for i in range(len(lacks))
         ]
         lacks = [lack or (leaf and i not in modules) for i, (lack, leaf) in enumerate(zip(lacks, bare, strict=True))]
+        matched = list(accumulate((i in modules for i in range(len(lacks))), initial=0))
+        lacking = list(accumulate(lacks, initial=0))
         end = 0
         for i, stop in enumerate(structure.ends):
-            is_whole = modules.isdisjoint(range(i, stop)) and any(lacks[i:stop])
+            is_whole = matched[i] == matched[stop] and lacking[i] < lacking[stop]
             if i >= end and (is_whole or lacks[i]):
                 yield i
                 end = stop if is_whole else end

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 _NUMBERS = re.compile(r"\[([0-9]+)-([0-9]+)\]")
+_LONGEST = 18  # digits of a number
+_DEEPEST = 50  # braces in braces
 
 
 class BadPattern(ValueError):
@@ -85,6 +87,8 @@ def _translated(text: str) -> str:
             out += piece
         elif here == "{":
             out, i, depth = out + "(?:", i + 1, depth + 1
+            if depth > _DEEPEST:
+                raise BadPattern(text, f"braces stand more than {_DEEPEST} deep in each other")
         elif here in ",}" and depth:
             out, i, depth = out + ("|" if here == "," else ")"), i + 1, depth - (here == "}")
         else:
@@ -104,6 +108,8 @@ def _ends_name(text: str, i: int) -> bool:
 
 def _bracket(text: str, i: int) -> tuple[str, int]:
     numbers = _NUMBERS.match(text, i)
+    if numbers and max(map(len, numbers.groups())) > _LONGEST:
+        raise BadPattern(text, f"a number has more than {_LONGEST} digits")
     if numbers and int(numbers[1]) > int(numbers[2]):
         raise BadPattern(text, f"{numbers[0]} runs backwards: write the lower end first")
     if numbers and max(map(len, numbers.groups())) > 1:
@@ -141,6 +147,8 @@ def _digits(low: str, high: str) -> str:
         return low
     if len(low) == 1:
         return f"[{low}-{high}]"
+    if not low.strip("0") and not high.strip("9"):
+        return "[0-9]" * len(low)
     rest = len(low) - 1
     if low[0] == high[0]:
         return low[0] + _digits(low[1:], high[1:])

@@ -61,13 +61,7 @@ class Policy:
 
 def load(path: str | os.PathLike[str]) -> Policy:
     """Read a policy from a file of TOML; of a pyproject.toml, its table tool.freezeinspect.policy. Raises BadPolicy."""
-    shown = os.fspath(path)
-    try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadPolicy(f"{shown}: {(error.strerror or str(error)).lower()}; name a policy that can be read") from None
-    except ValueError as error:  # of TOML, with the line, or of UTF-8
-        raise BadPolicy(f"{shown}: not TOML: {error}") from None
+    shown, found = os.fspath(path), tables(path)
     if Path(path).name != "pyproject.toml":
         return of_table(found, shown)
     for at, key in enumerate(_TABLE):
@@ -80,6 +74,19 @@ def load(path: str | os.PathLike[str]) -> Policy:
 
 
 _TABLE = ("tool", "freezeinspect", "policy")
+
+
+def tables(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of TOML. Raises BadPolicy."""
+    shown = os.fspath(path)
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadPolicy(f"{shown}: {(error.strerror or str(error)).lower()}; name a policy that can be read") from None
+    except ValueError as error:  # of TOML, with the line, or of UTF-8
+        raise BadPolicy(f"{shown}: not TOML: {error}") from None
+    except RecursionError:
+        raise BadPolicy(f"{shown}: not TOML that can be read: it is nested too deep") from None
 
 
 def of_table(found: Any, file: str, at: str = "") -> Policy:

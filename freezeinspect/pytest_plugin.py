@@ -81,14 +81,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Note which tests there are, and the files of which only some were asked for."""
+    """Note which tests there are, and whether only some were asked for."""
     notes = config.stash[_NOTES]
     for item in items:
         if "freeze_policy" in getattr(item, "fixturenames", ()):
             notes.collected.add(str(_policy_of(item)))
         notes.files.add(str(item.path))
-    asked = (arg.partition("::") for arg in config.args)
-    notes.partial |= {str((config.invocation_params.dir / file).resolve()) for file, some, _ in asked if some}
+    if any("::" in arg for arg in config.args):
+        notes.partial |= notes.files
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
@@ -208,9 +208,9 @@ def _write(path: Path, model: Any, optimizer: Any) -> None:
 def freeze_watch() -> Callable[..., AbstractContextManager[Watch]]:
     """Watch a training loop, and fail where rules find something.
 
-    As in `with freeze_watch(model, optimizer) as watch: train()`. `fail_on` is a severity ("error" by default), or
-    rules by code or name, as ("FI301", "FI302"). `allow` and `policy` are those of fi.check, further options those of
-    fi.watch; every step is looked at whole.
+    As in `with freeze_watch(model, optimizer) as watch: train()`. `fail_on` has rules by code or name, as ("FI301",
+    "FI302"), or a severity, which means that and worse: "error" by default. `allow` and `policy` are those of fi.check,
+    further options those of fi.watch; every step is looked at whole.
     """
     return _watched
 
@@ -228,12 +228,11 @@ def _watched(
     __tracebackhide__ = True
     from freezeinspect.recorder.opening import watch
     from freezeinspect.report import check
+    from freezeinspect.report.findings import asked
 
+    wrong = asked(fail_on)
     with watch(model, optimizer, **{"every": 1, **options}) as watched:
         yield watched
-    if isinstance(fail_on, str):
-        found = check(watched.run, policy=policy, allow=allow).at_least(fail_on)
-    else:
-        found = check(watched.run, policy=policy, select=fail_on, allow=allow)
+    found = check(watched.run, policy=policy, allow=allow).asked_for(wrong)
     if found:
         pytest.fail(f"what was watched is not as it should be:\n{found}", pytrace=False)

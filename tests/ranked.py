@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import distributed, nn
@@ -84,6 +87,14 @@ def one_with_another_rate() -> Said:
     return said(fi.compare_ranks(model, SGD(model.parameters(), 0.1 * (1 + rank()))))
 
 
+def more_states_than_are_compared() -> list[Any]:
+    model = body()
+    model[1].train(rank() == 0)
+    with mock.patch("freezeinspect.distributed.KINDS_OF_FLAGS", 1):
+        found = fi.compare_ranks(model).findings
+    return [[one.message, one.ranks] for one in found if one.code == "FI401"]
+
+
 def one_with_a_layer_more() -> Said:
     model = body()
     if rank() == 0:
@@ -120,6 +131,34 @@ def unfrozen_in_a_run() -> list[Any]:
     return [one.message, one.step, one.fix]
 
 
+def swapped_in_a_run() -> list[Any]:
+    """Unfreeze as many as are frozen."""
+    model = body()
+    model[1].requires_grad_(False)
+    model = DistributedDataParallel(model, find_unused_parameters=True)
+    optimizer = SGD(model.parameters(), 0.1)
+    with fi.watch(model, optimizer) as watch:
+        train(
+            model,
+            optimizer,
+            4,
+            lambda step: (
+                model.module[0 if step > 2 else 3].requires_grad_(True),
+                model.module[3 if step > 2 else 0].requires_grad_(False),
+            ),
+        )
+    return [[one.message, one.step] for one in watch.report().findings if one.code == "FI402"]
+
+
+def unfrozen_in_a_run_before_the_wrap() -> Said:
+    model = nn.ModuleList([body()])
+    with fi.watch(model, SGD(model.parameters(), 0.1)) as watch:
+        model[0][0].requires_grad_(True)
+        model[0] = DistributedDataParallel(model[0])
+        train(model[0], watch.optimizers[0], 2)
+    return said(watch.report())
+
+
 def a_run_in_which_one_flips() -> list[Any]:
     model = DistributedDataParallel(body())
     optimizer = SGD(model.parameters(), 0.1)
@@ -135,6 +174,31 @@ def a_run_in_which_all_agree() -> list[Any]:
     with fi.watch(model, optimizer, ranks=True) as watch:
         train(model, optimizer, 6, lambda step: model.module[1].train(step != 3))
     return said(watch.report())
+
+
+def a_run_in_which_one_skips_a_step() -> list[Any]:
+    """Take the same number of steps, of which one rank's second failed."""
+    model = body()
+    optimizer = SGD(model.parameters(), 0.1)
+    with fi.watch(model, optimizer, ranks=True) as watch:
+        train(model, optimizer, 1)
+        if rank() == 1:
+            with suppress(ZeroDivisionError):
+                optimizer.step(lambda: 1 / 0)
+        train(model, optimizer, 4)
+    return [[one.step, one.message] for one in watch.report().findings if one.code == "FI401"]
+
+
+def watches_one_after_another() -> list[int]:
+    """Count the files that are open before and after."""
+    counts = []
+    for _ in range(4):
+        counts.append(len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0)
+        model = body()
+        optimizer = SGD(model.parameters(), 0.1)
+        with fi.watch(model, optimizer, ranks=True):
+            train(model, optimizer)
+    return counts
 
 
 def seen(model: nn.Module, name: str = "") -> dict[str, Any]:
@@ -211,13 +275,18 @@ SCENARIOS = (
     one_unfrozen,
     one_in_train,
     one_with_another_rate,
+    more_states_than_are_compared,
     one_with_a_layer_more,
     unfrozen_after_the_wrap,
     frozen_after_the_wrap,
     frozen_after_a_wrap_that_finds_unused,
     unfrozen_in_a_run,
+    swapped_in_a_run,
+    unfrozen_in_a_run_before_the_wrap,
     a_run_in_which_one_flips,
     a_run_in_which_all_agree,
+    a_run_in_which_one_skips_a_step,
+    watches_one_after_another,
     under_ddp,
     under_fsdp2,
     under_fsdp1,

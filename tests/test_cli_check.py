@@ -75,7 +75,7 @@ class TestSettings:
                 r"pyproject.toml: tool.freezeinspect.selects = \[\]: expected select, ignore, allow: lists",
             ),
             ('select = "FI101"', "tool.freezeinspect.select = 'FI101': expected select"),
-            ("select = [", "pyproject.toml: Invalid value"),
+            ("select = [", "pyproject.toml: not TOML: Invalid value"),
         ],
     )
     def test_of_another_form_are_refused_with_their_place(self, text: str, said: str, folder: Path) -> None:

@@ -101,6 +101,18 @@ class TestSettings:
         assert "FI101" not in done.output
         assert "FI601" not in run("check", "../still.pt").output
 
+    def test_a_pyproject_without_tools_has_none(self, folder: Path) -> None:
+        for text in ("tool = 3", "[project]", ""):
+            Path("pyproject.toml").write_text(text)
+            assert run("check", "still.pt").exit_code == 0
+
+    def test_the_path_of_one_is_beside_pyproject(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("pyproject.toml").write_text('[tool.freezeinspect]\npolicy = "freeze.toml"')
+        Path("freeze.toml").write_text("expect = [{pattern = '', training = false}]")
+        (folder / "below").mkdir()
+        monkeypatch.chdir(folder / "below")
+        assert run("check", "../model.pt", *ONLY).exit_code == 1
+
     def test_another_is_chosen_over_it(self, folder: Path) -> None:
         Path("pyproject.toml").write_text('[tool.freezeinspect.policy]\nexpect = [{pattern = "", training = false}]\n')
         Path("freeze.toml").write_text("expect = [{pattern = '', training = true}]")
@@ -111,6 +123,7 @@ class TestSettings:
         ("text", "said"),
         [
             ("[tool]\nfreezeinspect = 1", "tool.freezeinspect = 1: expected a table"),
+            (f"x = {'[' * 10_000}", "pyproject.toml: not TOML that can be read: it is nested too deep"),
             (
                 "[tool.freezeinspect]\npolicy = 1",
                 "tool.freezeinspect.policy = 1: expected select, ignore, allow: lists",

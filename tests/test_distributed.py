@@ -58,8 +58,13 @@ def test_a_learning_rate_of_its_own_is_told(seen: Seen) -> None:
     assert (code, path, len(ranks)) == ("FI401", "", len(seen) - 1)
 
 
+def test_ranks_whose_states_are_too_many_to_compare_are_told(seen: Seen) -> None:
+    ((message, _),) = seen[0]["more_states_than_are_compared"]
+    assert message.startswith("flags that were not compared one by one: one of the first 1 states on rank 0, one of 1 ")
+
+
 def test_every_rank_gets_the_same_answer(seen: Seen) -> None:
-    own = {"under_fsdp1", "under_fsdp2", "half_of_the_ranks"}
+    own = {"under_fsdp1", "under_fsdp2", "half_of_the_ranks", "watches_one_after_another"}
     # where a rank has no element of a parameter it cannot tell whether that moved; and each half has its own answer
     for one in seen[1:]:
         assert {key: one[key] for key in one if key not in own} == {
@@ -82,6 +87,13 @@ def test_a_run_names_what_was_unfrozen_and_when(seen: Seen) -> None:
     assert fix == "model = torch.nn.parallel.DistributedDataParallel(model.module)"
 
 
+def test_as_many_unfrozen_as_frozen_are_told_by_a_run(seen: Seen) -> None:
+    ((message, step),) = seen[0]["swapped_in_a_run"]
+    assert message.startswith("0.weight, 0.bias, unfrozen after the wrap")
+    assert step == 3
+    assert seen[0]["unfrozen_in_a_run_before_the_wrap"] == []
+
+
 def test_freezing_after_the_wrap_is_wrong_unless_it_looks_for_unused_parameters(seen: Seen) -> None:
     assert [one[0] for one in seen[0]["frozen_after_the_wrap"]] == ["FI402"]
     assert seen[0]["frozen_after_a_wrap_that_finds_unused"] == []
@@ -92,6 +104,18 @@ def test_a_watch_tells_the_step_at_which_one_rank_flipped_once(seen: Seen) -> No
     assert (path, step, ranks) == ("1", 3, [1])
     assert "no on rank 1" in message
     assert "FI401" not in str(seen[0]["a_run_in_which_all_agree"])
+
+
+def test_a_rank_that_skips_a_step_is_told_once(seen: Seen) -> None:
+    ((step, message),) = seen[0]["a_run_in_which_one_skips_a_step"]
+    assert step == 2
+    assert message.startswith("steps: at step 2 on rank")
+    assert "at step 3 on rank 1" in message
+
+
+def test_a_watch_leaves_no_connection_open(seen: Seen) -> None:
+    first, *later = seen[0]["watches_one_after_another"]
+    assert later == [first] * 3
 
 
 @pytest.mark.parametrize("scenario", ["under_ddp", "under_fsdp2", "under_fsdp1", "under_fsdp1_flat"])
@@ -144,15 +168,42 @@ os._exit(0)
 """
 
 
-def test_a_rank_that_was_killed_is_a_clear_error_on_the_others(tmp_path: Path) -> None:
-    (tmp_path / "lost.py").write_text(LOST, encoding="utf-8")
+STALLED = """
+import os, sys, time
+from datetime import timedelta
+import torch
+from torch import distributed, nn
+import freezeinspect as fi
+from freezeinspect.distributed import RankLost
+
+distributed.init_process_group("gloo", timeout=timedelta(seconds=3))
+model = nn.Linear(2, 2)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+start = time.monotonic()
+try:
+    with fi.watch(model, optimizer, ranks=True):
+        for step in range(4):
+            if step == 2 and distributed.get_rank() == 1:
+                time.sleep(20)
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+except RankLost as error:
+    assert time.monotonic() - start < 15
+    print(error)
+os._exit(0)
+"""
+
+
+def on_two_ranks(code: str, folder: Path) -> tuple[str, str, list[int]]:
+    """Run a program without a launcher; give what rank 0 said, what it complained of, and the exit codes."""
+    (folder / "program.py").write_text(code, encoding="utf-8")
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = str(one.getsockname()[1])
     processes = [
         subprocess.Popen(
-            [sys.executable, "lost.py"],
-            cwd=tmp_path,
+            [sys.executable, "program.py"],
+            cwd=folder,
             env={**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -161,10 +212,21 @@ def test_a_rank_that_was_killed_is_a_clear_error_on_the_others(tmp_path: Path) -
         for rank in range(2)
     ]
     (said, complaint), _ = (process.communicate(timeout=120) for process in processes)
-    assert processes[1].returncode == -signal.SIGKILL
-    assert said.startswith("rank 0 waited for the others in vain: every rank of the group must make this call"), (
-        complaint
-    )
+    return said, complaint, [process.returncode for process in processes]
+
+
+VAIN = "rank 0 waited for the others in vain: every rank of the group must make this call"
+
+
+def test_a_rank_that_was_killed_is_a_clear_error_on_the_others(tmp_path: Path) -> None:
+    said, complaint, codes = on_two_ranks(LOST, tmp_path)
+    assert codes == [0, -signal.SIGKILL]
+    assert said.startswith(VAIN), complaint
+
+
+def test_a_watch_waits_for_a_rank_as_long_as_the_training_does(tmp_path: Path) -> None:
+    said, complaint, _ = on_two_ranks(STALLED, tmp_path)
+    assert said.startswith(VAIN), complaint
 
 
 def test_without_ranks_the_way_out_is_told() -> None:

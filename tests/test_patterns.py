@@ -169,6 +169,14 @@ def test_any_text_is_a_pattern_or_an_error_that_quotes_it(text: str) -> None:
     assert said.startswith(f"pattern {text!r}: ")
 
 
+@settings(deadline=2000)
+@given(st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1))
+@example(0, 10**18 - 1, 5)
+def test_a_range_of_long_numbers_takes_no_longer(one: int, two: int, number: int) -> None:
+    low, high = sorted((one, two))
+    assert Pattern(f"[{low}-{high}]").matches(str(number)) == (low <= number <= high)
+
+
 @pytest.mark.parametrize(
     ("glob", "why"),
     [
@@ -182,6 +190,9 @@ def test_any_text_is_a_pattern_or_an_error_that_quotes_it(text: str) -> None:
         ("layer.[11-2]", "[11-2] runs backwards: write the lower end first"),
         ("layer.[3-0]", "[3-0] runs backwards: write the lower end first"),
         ("layer.[z-a]", "[z-a] runs backwards: write the lower end first"),
+        (f"layer.[0-{'9' * 19}]", "a number has more than 18 digits"),
+        (f"layer.[0-{'9' * 5000}]", "a number has more than 18 digits"),
+        ("{" * 51 + "a" + "}" * 51, "braces stand more than 50 deep in each other"),
     ],
 )
 def test_a_bad_pattern_says_why_where_it_is_made(glob: str, why: str) -> None:

@@ -296,6 +296,8 @@ class TestReading:
         (tmp_path / "bytes.toml").write_bytes(b"\xff")
         with pytest.raises(BadPolicy, match="not TOML: 'utf-8' codec"):
             load(tmp_path / "bytes.toml")
+        with pytest.raises(BadPolicy, match="it is nested too deep"):
+            load(written(f"allow = {'[' * 10_000}{']' * 10_000}", tmp_path))
 
 
 def test_it_prints_as_its_toml() -> None:

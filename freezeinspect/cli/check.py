@@ -57,8 +57,8 @@ def check(file: str, form: str, fail_on: str, key: str | None, **which: Any) -> 
     """Find what is wrong in a FILE, or in a run's log.
 
     `[tool.freezeinspect]` in pyproject.toml, here or above, may have select, ignore, allow and fail-on, and a policy as
-    its table. Exit code 1: there are findings of --fail-on or worse; 2: the file or the policy cannot be read, or there
-    is no such rule.
+    its table, or the path of one beside it. Exit code 1: there are findings of --fail-on or worse; 2: the file or the
+    policy cannot be read, or there is no such rule.
     """
     from freezeinspect.policy import BadPolicy
     from freezeinspect.report import check as find
@@ -92,23 +92,25 @@ def explain(rule: str | None) -> None:
 
 def _settings() -> dict[str, Any]:
     """Read `[tool.freezeinspect]` of the nearest pyproject.toml: defaults for the options of check."""
-    import tomllib
+    from freezeinspect.policy import BadPolicy, tables
 
     here = Path.cwd()
     file = next((one / "pyproject.toml" for one in (here, *here.parents) if (one / "pyproject.toml").is_file()), None)
     if file is None:
         return {}
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("freezeinspect", {})
-    except (OSError, ValueError) as error:
-        fail(f"{file}: {error}")
+        tool = tables(file).get("tool", {})
+    except BadPolicy as error:
+        fail(visible(str(error)))
+    found = tool.get("freezeinspect", {}) if isinstance(tool, dict) else {}
     if not isinstance(found, dict):
         fail(f"{file}: tool.freezeinspect = {found!r}: expected a table")
-    if "policy" in found:
-        found["policy"] = str(file) if isinstance(found["policy"], dict) else found["policy"]
+    policy = found.get("policy")
+    if isinstance(policy, dict | str):
+        found["policy"] = str(file if isinstance(policy, dict) else file.parent / policy)
     for key, value in found.items():
         kind = {"select": list, "ignore": list, "allow": list, "fail-on": str, "policy": str}.get(key)
         if kind is None or type(value) is not kind:
-            expected = "expected select, ignore, allow: lists, fail-on: text, or policy: a table"
+            expected = "expected select, ignore, allow: lists, fail-on: text, or policy: a table or a path"
             fail(f"{file}: tool.freezeinspect.{key} = {value!r}: {expected}")
     return {key.replace("-", "_"): value for key, value in found.items()}

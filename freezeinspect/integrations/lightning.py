@@ -14,8 +14,8 @@ class WatchFreezing(Watching, Callback):
     """Watch what a Trainer trains; the options are those of Watching, and the story is told by rank_zero_info."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch the module and all of its optimizers."""
-        self._opens(pl_module, trainer.optimizers, trainer.global_step)
+        """Watch the module, in what the strategy wraps it, and all of its optimizers."""
+        self._opens(trainer.model, trainer.optimizers, trainer.global_step)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Ask, where a power of two steps are taken."""

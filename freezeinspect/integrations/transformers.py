@@ -8,6 +8,8 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from freezeinspect.integrations.watching import Watching
+from freezeinspect.recorder.roots import roots_of
+from freezeinspect.walk import unwrapped
 
 
 class WatchFreezing(Watching, TrainerCallback):
@@ -16,8 +18,10 @@ class WatchFreezing(Watching, TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Watch the model and its optimizer."""
-        self._opens(kwargs["model"], kwargs["optimizer"], state.global_step)
+        """Watch the model, in what Accelerate wraps it, and its optimizer: the Trainer hands on the bare model."""
+        model, optimizer = kwargs["model"], kwargs["optimizer"]
+        wrapped = (root for root in roots_of(optimizer) if unwrapped(root) is unwrapped(model))
+        self._opens(next(wrapped, model), optimizer, state.global_step)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Ask, where a power of two steps are taken."""

@@ -12,8 +12,7 @@ from freezeinspect.integrations.scalars import Scalars, Writer
 from freezeinspect.recorder.opening import watch
 from freezeinspect.recorder.watch import Watch
 from freezeinspect.report import check
-from freezeinspect.report.findings import Findings, rule_of
-from freezeinspect.rules import SEVERITIES
+from freezeinspect.report.findings import asked
 
 
 class Watching:
@@ -39,9 +38,7 @@ class Watching:
         ranks: bool = False,
     ) -> None:
         super().__init__()
-        asked = [fail_on] if isinstance(fail_on, str) else fail_on
-        self._codes = {rule_of(one).CODE for one in asked if one not in SEVERITIES}
-        self._severity = max((one for one in asked if one in SEVERITIES), key=SEVERITIES.index, default=None)
+        self._asks_for = asked(fail_on) if fail_on else None
         self._tells, self._writer = report, writer
         self._options: dict[str, Any] = {
             "evidence": evidence,
@@ -76,12 +73,7 @@ class Watching:
             self._fails(self.watch)
 
     def _fails(self, watch: Watch) -> None:
-        if not self._codes and not self._severity:
-            return
-        found = check(watch.report())
-        worse = found.at_least(self._severity) if self._severity else ()
-        wrong = Findings(found.structure, tuple(one for one in found if one in worse or one.code in self._codes))
-        if wrong:
+        if self._asks_for and (wrong := check(watch.report()).asked_for(self._asks_for)):
             self._closes()
             wrong.raise_for("info")
 

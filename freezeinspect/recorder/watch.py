@@ -299,7 +299,7 @@ class Watch:
         self._note(self._roster.reread(), within=False)
         self._settle(wait=True)
         if self._exchange:
-            self._ranked(self._exchange.settle())
+            self._ranked(self._exchange.close())
         moved = self._ledger.at_the_end(self._forwards > 0)
         for record in self.records:
             if moved:  # since the last step, so it is told as of that

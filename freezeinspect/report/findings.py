@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 from freezeinspect.patterns import Pattern
 from freezeinspect.rules import RULES, SEVERITIES, name_of
@@ -28,6 +28,20 @@ class NoSuchRule(ValueError):
 
 class FindingsError(AssertionError):
     """Something is wrong with the freeze state; the message has every finding at or above the severity asked for."""
+
+
+class Asked(NamedTuple):
+    """Which findings are asked for: those of some rules, and those of a severity or worse."""
+
+    codes: frozenset[str]
+    worst: int
+
+
+def asked(which: str | Sequence[str]) -> Asked:
+    """Read what is asked for: rules by code or name, and severities. Raises NoSuchRule."""
+    words = [which] if isinstance(which, str) else which
+    severities = [SEVERITIES.index(one) for one in words if one in SEVERITIES]
+    return Asked(frozenset(_code(one) for one in words if one not in SEVERITIES), max(severities, default=-1))
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,11 @@ class Findings(Sequence[Finding]):
             raise ValueError(f"severity {severity!r}: expected one of {', '.join(SEVERITIES)}")
         kept = SEVERITIES[: SEVERITIES.index(severity) + 1]
         return Findings(self.structure, tuple(one for one in self.found if one.severity in kept))
+
+    def asked_for(self, asked: Asked) -> Findings:
+        """Keep those that are asked for."""
+        kept = (one for one in self.found if one.code in asked.codes or SEVERITIES.index(one.severity) <= asked.worst)
+        return Findings(self.structure, tuple(kept))
 
     def raise_for(self, severity: str = "error") -> None:
         """Raise FindingsError where there are findings of a severity or worse."""

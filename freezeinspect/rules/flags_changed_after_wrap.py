@@ -49,10 +49,11 @@ https://discuss.pytorch.org/t/how-does-distributeddataparallel-handle-parameters
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from freezeinspect.observed import Flip
 from freezeinspect.rules.facts import Facts, Hit, in_code, listed
-from freezeinspect.state import NO, YES, Reduction
+from freezeinspect.state import NO, YES, Answer, Reduction
 
 CODE = "FI402"
 SEVERITY = "error"
@@ -61,12 +62,14 @@ SEVERITY = "error"
 def check(facts: Facts) -> Iterator[Hit]:
     """Find reductions over other parameters than those that require a gradient."""
     for one in facts.snapshot.reductions:
-        now = _required(facts, one)
-        unfrozen, step = _unfrozen(facts, now)
+        now, frozen = (_below(facts, one, answer) for answer in (YES, NO))
+        unfrozen = _flipped(facts, now, NO)
+        is_swapped = unfrozen and len(unfrozen) == len(_flipped(facts, frozen, YES))  # so the numbers tell nothing
         name = in_code(one.path)
         fix = f"{name} = torch.nn.parallel.DistributedDataParallel({name}.module)"
-        if len(now) > one.parameters:
-            who = listed(unfrozen) if unfrozen else f"{len(now) - one.parameters} of {len(now)} trainable parameters"
+        if len(now) > one.parameters or (len(now) == one.parameters and is_swapped):
+            some = f"{len(now) - one.parameters} of {len(now)} trainable parameters"
+            who, step = listed(list(unfrozen)) or some, min(unfrozen.values(), default=None)
             why = "unfrozen after the wrap: no rank learns of the others' gradient"
             yield Hit(one.path, f"{who}, {why}", fix, step=step)
         elif len(now) < one.parameters and not one.finds_unused:
@@ -74,20 +77,19 @@ def check(facts: Facts) -> Iterator[Hit]:
             yield Hit(one.path, f"{who} were frozen after the wrap: the reduction waits for their gradients", fix)
 
 
-def _required(facts: Facts, one: Reduction) -> list[int]:
-    """Give the parameters below a wrapper that require a gradient and are not ignored, each tied one once."""
+def _below(facts: Facts, one: Reduction, answer: Answer) -> list[str]:
+    """Name the parameters below a wrapper that answer so and are not ignored, each tied one once."""
     structure, prefix = facts.structure, f"{one.path}." if one.path else ""
     below = {i for module in structure.subtree(structure.index[one.path]) for i in structure.own[module]}
     ignored = {prefix + name for name in one.ignored}
-    found = (i for i in structure.unique if i in below and facts.snapshot.requires_grad[i] is YES)
-    return [i for i in found if structure.full_name(i) not in ignored]
+    found = (i for i in structure.unique if i in below and facts.snapshot.requires_grad[i] is answer)
+    return [name for name in map(structure.full_name, found) if name not in ignored]
 
 
-def _unfrozen(facts: Facts, now: list[int]) -> tuple[list[str], int | None]:
-    """Name those that a run saw frozen first, and say at which step the first was unfrozen."""
-    first: dict[str, tuple[object, int]] = {}
+def _flipped(facts: Facts, names: Iterable[str], before: Answer) -> dict[str, int]:
+    """Give those that a run saw otherwise first, with the step at which they were flipped first."""
+    first: dict[str, Flip] = {}
     for flip in facts.observed.flips:
         if flip.flag == "requires_grad":
-            first.setdefault(flip.path, (flip.before, flip.step))
-    names = [name for name in map(facts.structure.full_name, now) if first.get(name, (None, 0))[0] is NO]
-    return names, min((first[name][1] for name in names), default=None)
+            first.setdefault(flip.path, flip)
+    return {name: first[name].step for name in names if name in first and first[name].before is before}

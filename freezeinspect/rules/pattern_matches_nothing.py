@@ -2,8 +2,9 @@
 
 ## What it does
 
-Finds lines of a policy that speak of nothing: no path matches, or what matches is parameters while the line speaks of
-what only modules have, such as `training`.
+Finds lines of a policy that speak of nothing: no path matches; what matches is parameters while the line speaks of
+what only modules have, such as `training`; it has no parameter while the line expects that one trains; or none of the
+name in a line's table.
 
 ## Why it is bad
 
@@ -52,10 +53,11 @@ Where one policy is for several models: `allow = ["FI602"]` in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from freezeinspect.expected import OF_MODULES
+from freezeinspect.expected import OF_MODULES, OF_PARAMETERS, Expectation, Places
 from freezeinspect.rules.facts import Facts, Hit, listed
+from freezeinspect.state import ABSENT, YES
 
 CODE = "FI602"
 SEVERITY = "error"
@@ -72,6 +74,21 @@ def check(facts: Facts) -> Iterator[Hit]:
         keys = [key for key in line.answers if key in OF_MODULES]
         if keys and any(places) and not places.modules | places.shared_modules:
             yield Hit("", f"pattern {line.pattern!r} matches parameters alone, and {listed(keys)} is of modules")
+        if any(places):
+            yield from _of_parameters(facts, line, places)
+
+
+def _of_parameters(facts: Facts, line: Expectation, places: Places) -> Iterator[Hit]:
+    """Find what is expected of parameters that are not there."""
+    required, tensors = facts.snapshot.requires_grad, facts.structure.tensors
+    names = {tensors[i].name for i in places.tensors | places.shared_tensors if required[i] is not ABSENT}
+    said = {key: line.answers[key] for key in OF_PARAMETERS if key in line.answers}
+    idle = [key for key, word in said.items() if word is YES and not names]
+    if idle:
+        yield Hit("", f"pattern {line.pattern!r} matches no parameter, but {listed(idle)} expects one")
+    named = dict.fromkeys(name for word in said.values() if isinstance(word, Mapping) for name in word)
+    if others := [name for name in named if name not in names]:
+        yield Hit("", f"pattern {line.pattern!r} matches no parameter of the name {listed(others)}")
 
 
 def _unmatched_tops(facts: Facts) -> list[str]:

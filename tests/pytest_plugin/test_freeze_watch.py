@@ -46,7 +46,15 @@ def test_statistics_that_moved_fail_with_module_and_mend(installed: pytest.Pytes
 def test_only_chosen_rules_fail(installed: pytest.Pytester) -> None:
     outcome(installed, "model.train()", "fail_on=['FI301']").assert_outcomes(passed=1)
     outcome(installed, "model.train()", "fail_on=['FI301', 'frozen-stats-moved']").assert_outcomes(failed=1)
+    outcome(installed, "model.train()", "fail_on='FI301'").assert_outcomes(passed=1)
+    outcome(installed, "model.train()", "fail_on='FI302'").assert_outcomes(failed=1)
     outcome(installed, "model.train()", "allow=['FI302:body', 'FI101']").assert_outcomes(passed=1)
+
+
+def test_a_rule_that_does_not_exist_is_told_before_any_training(installed: pytest.Pytester) -> None:
+    done = outcome(installed, options="fail_on='FI999'", within="raise KeyError('too late')")
+    done.stdout.fnmatch_lines(["E*NoSuchRule: no rule 'FI999'; there are: FI101*"])
+    done.stdout.no_fnmatch_line("*too late*")
 
 
 def test_a_severity_does(installed: pytest.Pytester) -> None:

@@ -55,6 +55,12 @@ def test_none_is_where_only_some_tests_are_asked_for(some: list[str], renamed: p
     run(renamed, *some).stdout.no_fnmatch_line("*unused*")
 
 
+def test_none_is_where_they_are_asked_for_by_another_path(renamed: pytest.Pytester) -> None:
+    renamed.makepyfile(test_it=TWO.split("    def test_two")[0] + "    def test_three(): pass\n")
+    (renamed.path / "link").symlink_to(renamed.path, target_is_directory=True)
+    run(renamed, "link/test_it.py::test_one").stdout.no_fnmatch_line("*unused*")
+
+
 def test_that_of_a_test_that_failed_or_was_skipped_is_not(renamed: pytest.Pytester) -> None:
     renamed.makepyfile(
         test_it="""

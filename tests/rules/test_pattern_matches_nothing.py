@@ -9,7 +9,7 @@ from torch import nn
 
 import freezeinspect as fi
 from freezeinspect.expected import Expectation
-from freezeinspect.state import NO
+from freezeinspect.state import NO, YES
 
 
 def network() -> nn.Module:
@@ -40,6 +40,24 @@ def test_a_pattern_of_parameters_alone_has_no_mode() -> None:
     said = "pattern '**.bias' matches parameters alone, and training, stats_move is of modules"
     assert messages("**.bias", training=NO, stats_move=NO, requires_grad=NO) == [said]
     assert messages("**.bias", requires_grad=NO) == []
+
+
+def test_what_has_no_parameter_cannot_train_though_it_may_be_said_to_be_frozen() -> None:
+    model = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Identity()})
+
+    def said(**answers: Any) -> list[str]:
+        policy = fi.Policy((Expectation("head", answers),))
+        return [one.message for one in fi.check(model, policy=policy, select=["FI602"])]
+
+    assert said(requires_grad=NO, stats_move=NO) == []
+    expected = "pattern 'head' matches no parameter, but requires_grad, in_optimizer expects one"
+    assert said(requires_grad=YES, in_optimizer=YES, weights_move=NO) == [expected]
+
+
+def test_a_name_in_a_table_that_no_parameter_has_is_told() -> None:
+    table = {"weight": NO, "wieght": NO}
+    assert messages("encoder", requires_grad=table) == ["pattern 'encoder' matches no parameter of the name wieght"]
+    assert messages("encoder", requires_grad={"weight": NO, "bias": NO}) == []
 
 
 @pytest.mark.parametrize("pattern", ["", "**", "encoder", "*.layer1", "**.weight", "head.bias"])
