@@ -1,6 +1,7 @@
 # Everything happens in .venv, made again when pyproject.toml or constraints.txt changes; only `gpu` takes what is there.
 PYTHON ?= python3
 OUT ?= gpu-out
+FIGURES ?= bench-out
 MINUTES ?= 5
 SEED ?= 1
 INPUTS ?= 1000000000
@@ -18,7 +19,7 @@ help:
 	@echo "make lint         ruff, mypy, the order of the rooms"
 	@echo "make docs         the pages, into site/"
 	@echo "make package      wheel and sdist, into dist/, installed in an environment of their own and tried there"
-	@echo "make bench        what inspect and report cost"
+	@echo "make bench        what everything costs beside its peers, into $(FIGURES)/"
 	@echo "make fuzz         mutated files, for MINUTES=$(MINUTES) or INPUTS, from SEED=$(SEED)"
 	@echo "make gpu          demo, tests and benchmarks on a CUDA device, into $(OUT)/, with the python3 that is there"
 
@@ -59,12 +60,7 @@ package: .venv/.installed-package
 	bash .ci/package dist
 
 bench: .venv/.installed-bench chromium
-	$(BIN)/python -m benchmarks.report_cost
-	$(BIN)/python -m benchmarks.inspect_cost
-	$(BIN)/python -m benchmarks.watch_cost
-	$(BIN)/python -m benchmarks.check_cost
-	$(BIN)/python -m benchmarks.ranks_cost
-	$(BIN)/python -m benchmarks.html_cost
+	$(BIN)/python -m benchmarks "$(FIGURES)"
 
 fuzz: .venv/.installed-test
 	$(BIN)/python tests/hostile/fuzz.py $(MINUTES) $(SEED) $(INPUTS)

@@ -118,6 +118,13 @@ def lightning_summary(model: nn.Module) -> Call:
     return lambda: ModelSummary(wrapper, max_depth=-1)
 
 
+def peft_count(model: nn.Module) -> Call:
+    """Count what trains as PEFT does, in two numbers."""
+    from peft import PeftModel
+
+    return lambda: PeftModel.get_nb_trainable_parameters(model)
+
+
 def printed(prepare: Callable[[nn.Module], Call]) -> Callable[[nn.Module], Call]:
     def prepare_printed(model: nn.Module) -> Call:
         call = prepare(model)
@@ -140,6 +147,7 @@ CALLS: dict[str, Callable[[nn.Module], Call]] = {
     "inspect(model, optimizer)": inspect_with_optimizer,
     "torchinfo.summary": torchinfo_summary,
     "Lightning's ModelSummary": lightning_summary,
+    "PEFT's get_nb_trainable_parameters": peft_count,
     "str(inspect(model))": printed(inspect),
     "str(torchinfo.summary)": printed(torchinfo_summary),
     "str(ModelSummary)": printed(lightning_summary),

@@ -21,8 +21,8 @@ from torch import nn
 from torch_audit import Auditor
 
 import freezeinspect as fi
-from benchmarks.clones import CloneAndEqual
 from benchmarks.machine import describe
+from benchmarks.peers import CloneAndEqual, torchlens
 from benchmarks.resnet import ResNet
 from freezeinspect.recorder.evidence import Values
 from freezeinspect.recorder.roster import Roster
@@ -41,6 +41,7 @@ WAYS: dict[str, Callable[[nn.Module, torch.optim.Optimizer], object]] = {
     "torch-audit, every step": lambda model, optimizer: Auditor(
         model, optimizer=optimizer, every_n_steps=1, reporters=[]
     ).autopatch(),
+    "torchlens, frozen weights": torchlens,
 }
 
 
@@ -72,7 +73,7 @@ def seconds(call: Step) -> float:
 
 def measured(frozen: bool, rounds: int) -> dict[str, list[float]]:
     """Take a step of each in turn, after some to warm up; in an order that turns, so that none is always last."""
-    steps = {name: stepping(frozen, watch) for name, watch in WAYS.items()}
+    steps = {name: stepping(frozen, watch) for name, watch in WAYS.items() if frozen or watch is not torchlens}
     times: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
     for number in range(-5, rounds):

@@ -19,8 +19,8 @@ import click
 import torch
 
 import freezeinspect as fi
-from benchmarks.clones import Clones, bits
 from benchmarks.machine import describe
+from benchmarks.peers import Clones, bits
 from benchmarks.training import DEVICE, IS_SMALL, TRAININGS, Training, seeded, with_scaler
 
 EXACT = 4 if IS_SMALL else 20  # steps

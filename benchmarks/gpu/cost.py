@@ -21,8 +21,8 @@ from tabulate import tabulate
 from torch import nn
 
 import freezeinspect as fi
-from benchmarks.clones import CloneAndEqual
 from benchmarks.machine import describe
+from benchmarks.peers import CloneAndEqual
 from benchmarks.training import DEVICE, IS_SMALL, STEADY, Training, seeded
 from freezeinspect.recorder.evidence import Values
 

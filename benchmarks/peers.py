@@ -1,6 +1,8 @@
-"""What users write to see what moved: copy every tensor, and compare."""
+"""What else sees what moved: what users write, copying every tensor, and torchlens."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +33,15 @@ class CloneAndEqual(Clones):
         super().__init__(model)
         optimizer.register_step_pre_hook(lambda *_: self.keep())
         optimizer.register_step_post_hook(lambda *_: self.moved())
+
+
+def torchlens(model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
+    """Let torchlens hold the frozen weights to copies of them, after each step. Raises ImportError."""
+    from torchlens.checks import ChecksSession
+
+    session = ChecksSession(model, optimizer)
+    session.register_frozen_check([name for name, one in model.named_parameters() if not one.requires_grad])
+    return session.attach()
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:
