@@ -264,5 +264,11 @@ def test_a_rank_whose_log_ends_sooner_is_named(tmp_path: Path) -> None:
     files = sorted(map(str, tmp_path.glob("*.jsonl")))
     done = CliRunner().invoke(main, ["report", *files])
     assert "steps: 3 steps on rank 0, 5 steps on rank 1" in " ".join(done.output.split())
+    held = CliRunner().invoke(main, ["check", *files, "--select", "FI401"])
+    assert held.exit_code == 1
+    assert "FI401 ranks-disagree error: (root): steps: 3 steps on rank 0, 5 steps on" in held.output
+    twice = CliRunner().invoke(main, ["check", files[0], files[0]])
+    assert twice.exit_code == 2
+    assert "several files: expected the logs of the ranks of one run" in twice.output
     both = CliRunner().invoke(main, ["report", files[0], files[0]])
     assert both.output.count("3 steps of SGD") == 2

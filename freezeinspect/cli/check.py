@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -13,6 +13,9 @@ from freezeinspect.cli.output import fail, put
 from freezeinspect.patterns import BadPattern
 from freezeinspect.readers.limits import Unreadable
 from freezeinspect.views.text import visible
+
+if TYPE_CHECKING:
+    from freezeinspect.report.run import Run
 
 
 def _rules(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
@@ -31,7 +34,7 @@ class _Check(click.Command):
 
 
 @click.command(cls=_Check)
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("files", type=click.Path(allow_dash=True), nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--select",
     shell_complete=_rules,
@@ -53,8 +56,8 @@ class _Check(click.Command):
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info"]), default="error", show_default=True)
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
-def check(file: str, form: str, fail_on: str, key: str | None, **which: Any) -> None:
-    """Find what is wrong in a FILE, or in a run's log.
+def check(files: tuple[str, ...], form: str, fail_on: str, key: str | None, **which: Any) -> None:
+    """Find what is wrong in a FILE, in a run's log, or in the logs of its ranks.
 
     `[tool.freezeinspect]` in pyproject.toml, here or above, may have select, ignore, allow and fail-on, and a policy as
     its table, or the path of one beside it. Exit code 1: there are findings of --fail-on or worse; 2: the file or the
@@ -66,12 +69,23 @@ def check(file: str, form: str, fail_on: str, key: str | None, **which: Any) -> 
     from freezeinspect.views.findings import github
 
     try:
-        found = find(file, key=key, **which)
+        found = find(files[0] if len(files) == 1 else _run_of_all(files), key=key, **which)
     except (Unreadable, BadPattern, BadPolicy, NoSuchRule) as error:
         fail(visible(str(error)))
-    put(found.to_json() if form == "json" else github(found, file) if form == "github" else str(found), None)
+    put(found.to_json() if form == "json" else github(found, files[0]) if form == "github" else str(found), None)
     if found.at_least(fail_on):
         sys.exit(1)
+
+
+def _run_of_all(files: tuple[str, ...]) -> Run:
+    """Read the logs of ranks as one. Raises Unreadable."""
+    from freezeinspect.report import Report, read
+    from freezeinspect.report.run import are_of_one_run, together
+
+    runs = [one for one in map(read, files) if not isinstance(one, Report)]
+    if len(runs) < len(files) or not are_of_one_run(runs):
+        fail("several files: expected the logs of the ranks of one run, each of another; check other files one by one")
+    return together(runs)
 
 
 @click.command()

@@ -103,11 +103,11 @@ def _refusing(file: str, refused: list[str]) -> Iterator[None]:
 
 def _of_all_ranks(runs: list[Run]) -> list[Run]:
     """Read the logs of several ranks as one, where each is of another."""
-    if len({run.history.rank for run in runs}) < max(len(runs), 2):
-        return runs
-    from freezeinspect.report.run import together
+    if not runs:
+        return []
+    from freezeinspect.report.run import are_of_one_run, together
 
-    return [together(runs)]
+    return [together(runs)] if are_of_one_run(runs) else runs
 
 
 def _is_same(output: Path, file: str) -> bool:

@@ -157,6 +157,11 @@ class Run:
     __repr__ = __str__
 
 
+def are_of_one_run(runs: Sequence[Run]) -> bool:
+    """Tell whether these are the runs of several ranks, each of another."""
+    return len({run.history.rank for run in runs}) == len(runs) > 1
+
+
 def together(runs: Sequence[Run]) -> Run:
     """Read the runs of several ranks as one: the lowest rank's, and where the others were in another state.
 
