@@ -246,6 +246,16 @@ def test_no_heading_is_cut_off(opened: Open, width: int) -> None:
     assert heads.evaluate_all("(some) => some.filter((one) => one.scrollWidth > one.clientWidth).length") == 0
 
 
+@pytest.mark.parametrize("width", [360, 800, 1000, 1600])
+def test_the_tensors_of_a_module_fit_beside_the_tree(opened: Open, width: int) -> None:
+    page = opened(leaking().to_html(), width=width, hash="#stem.1")
+    table = page.locator(".side table").first
+    assert "num_batches_tracked" in table.inner_text().replace("\n", "")
+    ends = "(one) => [one, one.parentElement].map((box) => box.getBoundingClientRect().right)"
+    right, end = table.evaluate(ends)
+    assert right <= end
+
+
 @pytest.mark.parametrize("width", [360, 800, 1600])
 def test_no_page_is_wider_than_its_window(opened: Open, width: int) -> None:
     page = opened(fi.inspect(ZOO["llama"]().model, input_data=ZOO["llama"]().kwargs).to_html(), width=width)

@@ -91,13 +91,17 @@ function chosen(line) {
   pane.dataset.isReady = "yes";
 }
 
+function breaking(name) {
+  return name.split(/(?<=_)/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
+}
+
 function tensors(at) {
   const own = data.tensors[data.own[at]];
   if (!own.length) return [];
-  const heads = ["tensor", "shape", "type", "requires\u200b_grad", "next"]; // with a place to break
-  const head = make("tr", "", ...heads.map((text) => Object.assign(make("th", "", text), { scope: "col" })));
+  const heads = ["tensor", "shape", "type", "requires_grad", "next"];
+  const head = make("tr", "", ...heads.map((text) => Object.assign(make("th", "", ...breaking(text)), { scope: "col" })));
   const rows = own.map(([name, kind, shape, type, required, moves]) =>
-    make("tr", "", ...[name, shape, type, required].map((text) => make("td", "", text)), make("td", "", kind === "buffer" ? "buffer" : state(moves))));
+    make("tr", "", ...[name, shape, type, required].map((text) => make("td", "", ...breaking(text))), make("td", "", kind === "buffer" ? "buffer" : state(moves))));
   return [make("table", "", make("thead", "", head), make("tbody", "", ...rows))];
 }
 
