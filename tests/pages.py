@@ -72,7 +72,8 @@ def _called(call: str) -> str:
 
     program, *args = call.split()
     assert program == "freezeinspect", call
-    return f"$ {call}\n{CliRunner().invoke(main, args).output}"
+    done = CliRunner(env={"COLUMNS": "80"}).invoke(main, args, prog_name=program)
+    return f"$ {call}\n{done.output}"
 
 
 def renew(page: Path) -> None:
