@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pages import DOCS, ROOT, executed, read
@@ -45,7 +44,9 @@ def _table(record: dict[str, Any]) -> Iterator[str]:
         yield from (said, "")
     if "properties" in record:
         yield from ("| key | is | |", "|---|---|---|")
-        yield from (f"| `{key}` | {_type(key, one)} | {one['description']} |" for key, one in record["properties"].items())
+        yield from (
+            f"| `{key}` | {_type(key, one)} | {one['description']} |" for key, one in record["properties"].items()
+        )
         yield ""
 
 

@@ -15,9 +15,11 @@ from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)  # and what it prints
 FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_OUTPUT = re.compile(
-    r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n.*?^```$)?|^```console\n(?P<calls>\$ .*?)^```$", re.MULTILINE | re.DOTALL
+    r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n.*?^```$)?|^```console\n(?P<calls>\$ .*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
