@@ -43,7 +43,7 @@ def _table(record: dict[str, Any]) -> Iterator[str]:
     if said := record.get("description"):
         yield from (said, "")
     if "properties" in record:
-        yield from ("| key | is | |", "|---|---|---|")
+        yield from ("| key | is | meaning |", "|---|---|---|")
         yield from (
             f"| `{key}` | {_type(key, one)} | {one['description']} |" for key, one in record["properties"].items()
         )
