@@ -36,21 +36,22 @@ ELSEWHERE = {  # pages with a test of their own: which blocks of them it runs, b
     "how-to/train-on-several-ranks.md": ("test_distributed.py", ["import torch", "console"]),
     "how-to/watch-a-script.md": ("test_cli_run.py", ["python", "console"]),
 }
-NOT_RUN = {
-    ("design.md", "import freezeinspect as fi"): "the public face, as a list; test_public_face.py holds it",
-    ("how-to/a-freeze-that-sticks.md", "def test_statistics_stay(freeze_watch):"): "a test of the reader's; "
-    "tests/pytest_plugin/test_freeze_watch.py runs such ones",
-    ("how-to/fastai.md", "for parameter in learn.model.parameters():"): "needs fastai and the Learner above it",
-    (
-        "how-to/lightning.md",
-        "class KeepNorms(lightning.Callback):",
-    ): "tests/integrations/test_lightning.py runs such one",
-    ("how-to/train-on-several-ranks.md", "report = fi.compare_ranks(model, optimizer)"): "needs ranks; "
-    "tests/test_distributed.py runs it on them",
-    ("how-to/transformers.md", "class KeptResNetForImageClassification(ResNetForImageClassification):"): "a copy of "
-    "that in tests/integrations/test_transformers.py",
-    ("how-to/transformers.md", "model, optimizer, loader = accelerator.prepare(model, optimizer, loader)"): "a "
-    "fragment of a loop; tests/recorder/test_frameworks.py runs one",
+NOT_RUN = {  # each with why not, and the test that runs its like
+    ("design.md", "import freezeinspect as fi"): "the public face, as a list: "
+    "test_pages.py::test_every_name_in_the_design_s_list_is_there",
+    ("how-to/a-freeze-that-sticks.md", "def test_statistics_stay(freeze_watch):"): "a test of the reader's own: "
+    "pytest_plugin/test_freeze_watch.py::test_only_chosen_rules_fail",
+    ("how-to/fastai.md", "for parameter in learn.model.parameters():"): "needs fastai; without it: "
+    "rules/test_frozen_with_stale_grad.py::test_it_is_told_and_mended",
+    ("how-to/lightning.md", "class KeepNorms(lightning.Callback):"): "goes with a Trainer: "
+    "integrations/test_lightning.py::test_a_norm_in_eval_from_the_start_of_the_training_stays_in_eval",
+    ("how-to/train-on-several-ranks.md", "report = fi.compare_ranks(model, optimizer)"): "needs ranks: "
+    "test_distributed.py::test_every_rank_gets_the_same_answer",
+    ("how-to/transformers.md", "class KeptResNetForImageClassification(ResNetForImageClassification):"): "goes with a "
+    "Trainer: integrations/test_transformers.py::"
+    "test_the_batchnorm_of_a_base_below_adapters_moves_and_a_train_method_of_the_base_keeps_it",
+    ("how-to/transformers.md", "model, optimizer, loader = accelerator.prepare(model, optimizer, loader)"): "a part of "
+    "a loop: recorder/test_frameworks.py::test_accelerate_s_loop_steps_where_its_optimizer_does",
 }
 CODE = ("python", "py", "console", "pycon")
 
@@ -86,6 +87,21 @@ def test_every_block_is_run_by_a_test_or_listed_with_why_not() -> None:
         if block.language in CODE and not is_run(page, block)
     }
     assert unread == set(NOT_RUN)
+
+
+@pytest.mark.parametrize("why", NOT_RUN.values())
+def test_what_runs_the_like_of_a_block_that_is_not_run_is_there(why: str) -> None:
+    file, _, name = why.rpartition(": ")[2].partition("::")
+    assert f"def {name}" in (TESTS / file).read_text(encoding="utf-8")
+
+
+def test_every_name_in_the_design_s_list_is_there() -> None:
+    (listed,) = [block.text for block in blocks(read("design.md")) if block.language == "python"]
+    names = re.findall(r"\bfi\.(\w+)", listed)
+    assert [name for name in names if not hasattr(freezeinspect, name)] == []
+    for kind, variable in ((freezeinspect.Report, "report"), (freezeinspect.Watch, "watch")):
+        for name in re.findall(rf"\b{variable}\.(\w+)", listed):
+            assert hasattr(kind, name) or name in kind.__dict__.get("__dataclass_fields__", ()), name
 
 
 def test_a_block_of_a_rule_s_page_is_its_example_or_its_mend() -> None:
