@@ -22,9 +22,9 @@ UNFREEZE, BATCHNORM = "explanation/unfreeze-vs-bn-freeze.md", "explanation/batch
 HELD = tomllib.loads((TESTS / "explanation.toml").read_text(encoding="utf-8"))
 SENTENCE = re.compile(r"(?<=[.:;])\s+(?=[A-Z*`\[])")
 LEADS_ON = re.compile(  # what says only what is asked, how to read the page, and where to go on
-    r"All that follows|The blocks below|Below each block|`tell` asks|So there are|Only `unfreeze\(\)` does|The two differ where|"
-    r"That is what one does|Two questions|A frozen layer should|freezeinspect says two|How to |What else |All formats |"
-    r"The figures |\[what|\[a freeze|\[Train"
+    r"All that follows|The blocks below|Below each block|`tell` asks|So there are|Only `unfreeze\(\)` does|"
+    r"That is what one does|The two differ where|Two questions|A frozen layer should|freezeinspect says two|"
+    r"How to |What else |All formats |The figures |\[what|\[a freeze|\[Train"
 )
 
 
