@@ -1,17 +1,16 @@
-"""The program of each how-to page, and of the reference's, prints what stands below it."""
+"""The first program of each how-to page, and of the policy's, prints what stands below it."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = [*(DOCS / "how-to").glob("*.md"), *(DOCS / "reference").glob("*.md")]
-PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
+from pages import DOCS, PROGRAM
+
+PAGES = [*(DOCS / "how-to").glob("*.md"), DOCS / "reference/policy.md"]
 PROGRAMS = {page.name: PROGRAM.search(page.read_text(encoding="utf-8")) for page in PAGES}
 
 
