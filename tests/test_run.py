@@ -50,6 +50,11 @@ def test_a_step_that_nobody_looked_at_is_a_question() -> None:
         watch.table(2)
 
 
+def test_a_run_that_took_no_step_says_so() -> None:
+    with fi.watch(*pair()) as watch, pytest.raises(IndexError, match="no step 1: the run has none"):
+        watch.table(1)
+
+
 def test_json_is_valid_whatever_the_numbers_are() -> None:
     model, optimizer = pair()
     with fi.watch(model, optimizer, every=1) as watch:

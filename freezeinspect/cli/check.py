@@ -57,7 +57,9 @@ class _Check(click.Command):
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 def check(files: tuple[str, ...], form: str, fail_on: str, key: str | None, **which: Any) -> None:
-    """Find what is wrong in a FILE, in a run's log, or in the logs of its ranks.
+    """Find what is wrong in a FILE, or in a run's log.
+
+    Of several files, which are the logs of a run's ranks, find where they differ too.
 
     `[tool.freezeinspect]` in pyproject.toml, here or above, may have select, ignore, allow and fail-on, and a policy as
     its table, or the path of one beside it. Exit code 1: there are findings of --fail-on or worse; 2: the file or the

@@ -16,10 +16,10 @@ from freezeinspect.views.text import visible
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file, as freeze.toml.")
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
 def policy(file: str, output: Path | None, key: str | None) -> None:
-    """Write the policy that says exactly the state of a FILE, or of a run's end.
+    """Write the policy that says exactly what a FILE says.
 
-    freezeinspect check FILE --policy freeze.toml holds a later state to it. What the file does not tell is left out.
-    Exit code 2: the file cannot be read.
+    Of a run's log it is the state at the end. freezeinspect check FILE --policy freeze.toml holds a later state to it.
+    What the file does not tell is left out. Exit code 2: the file cannot be read.
     """
     from freezeinspect.report import policy_of
 

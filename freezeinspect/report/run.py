@@ -82,7 +82,7 @@ class Run:
     def table(self, step: int) -> str:
         """Lay one step out: the flags before → after, and what moved in it. Raises IndexError for none such."""
         if not 1 <= step <= len(self):
-            raise IndexError(f"no step {step}: the run has steps 1 to {len(self)}")
+            raise IndexError(f"no step {step}: the run has {f'steps 1 to {len(self)}' if len(self) else 'none'}")
         from freezeinspect.views.timeline import side_by_side
 
         chapter = self.history.chapter_of(step)
