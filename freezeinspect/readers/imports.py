@@ -27,6 +27,7 @@ torch.distributed._shard.sharded_tensor.metadata.MEM_FORMAT_ENCODING"""
 EXPECTED = REBUILDS | WRAPPERS.keys() | {*_PLAIN.split(), *_PATHS.split(), *_OLDER.split()}
 EXPECTED |= {f"torch.distributed.checkpoint.{name}" for name in _DISTRIBUTED.split()}
 _DTYPE = re.compile(r"torch\.(bool|b?float\d\w*|q?u?int\d\w*|complex\d+|bits\w+)")
+_ACTIVATION = re.compile(r"torch\.(nn\.functional|_C\._nn)\.\w+")  # that a layer holds, and loading does not call
 _ONLY_ALLOCATED = ("torch.nn.modules.", "torch.optim.")  # torch's own classes, in other models of the file
 _HOLD_DATA = frozenset(  # parts of the standard library
     "_codecs argparse array collections datetime decimal enum fractions numbers pathlib re string typing uuid".split()
@@ -41,7 +42,7 @@ def beyond(pickled: Pickled, classes: Set[str]) -> tuple[str, ...]:
     called = {str(one) for one in pickled.called}
     names = {str(one) for one in pickled.imports if not _is_storage(one)} - EXPECTED
     left = {name for name in names if not _DTYPE.fullmatch(name)}
-    harmless = {name for name in names if name.startswith(_ONLY_ALLOCATED)}
+    harmless = {name for name in names if name.startswith(_ONLY_ALLOCATED) or _ACTIVATION.fullmatch(name)}
     trusted = {name for name in (classes | harmless) - called if not _is_standard(name)}
     return tuple(sorted(left - trusted, key=lambda name: (not is_of_python(name), name)))
 

@@ -63,10 +63,10 @@ def check(facts: Facts) -> Iterator[Hit]:
     for name in () if ORDINARY.issuperset(found) else found:
         if name not in ORDINARY - {"builtins.getattr"}:
             does_more = is_of_python(name)
-            what = "a known weapon" if does_more else "not of torch"
+            what = f"call {name}, a known weapon" if does_more else f"import {name}, which torch's own files do not"
             yield Hit(
                 "",
-                f"loading it without weights_only would call {name}, {what}",
+                f"loading it without weights_only would {what}",
                 f"torch.load({facts.source.path!r}, weights_only=True)",
                 severity="error" if does_more else None,
             )

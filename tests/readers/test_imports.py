@@ -48,7 +48,7 @@ def test_of_a_plain_model_there_are_none(name: str, tmp_path: Path) -> None:
         (argparse.Namespace(a=1), ("argparse.Namespace",)),
         ({1, 2}, ()),
         (torch.float8_e4m3fn, ()),
-        (torch.nn.functional.relu, ("torch.nn.functional.relu",)),
+        (torch.hub.list, ("torch.hub.list",)),
         (Calls(eval, "1"), ("builtins.eval",)),
     ],
     ids=["function", "partial", "namespace", "set", "dtype", "function of torch", "call"],
@@ -85,6 +85,13 @@ def test_torch_s_own_layers_and_optimizers_are_of_no_concern_unless_they_are_cal
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters())
     assert imports({"model": Block(2), "other": nn.ReLU(), "optimizer": optimizer}, tmp_path) == ()
     assert imports({"model": Block(2), "other": Calls(nn.ReLU)}, tmp_path) == ("torch.nn.modules.activation.ReLU",)
+
+
+def test_the_function_that_a_layer_of_torch_holds_is_of_no_concern_unless_it_is_called(tmp_path: Path) -> None:
+    for activation in ("relu", "gelu"):
+        assert imports(nn.TransformerEncoderLayer(4, 1, 4, activation=activation), tmp_path) == ()
+    called = {"model": Block(2), "other": Calls(nn.functional.relu, 1)}
+    assert imports(called, tmp_path) == ("torch.nn.functional.relu",)
 
 
 def test_a_storage_of_another_module_is_no_storage() -> None:

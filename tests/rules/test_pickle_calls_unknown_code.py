@@ -49,6 +49,12 @@ def test_a_known_weapon_is_an_error(extra: Any, severity: str | None, tmp_path: 
     assert [one.severity for one in found] == [severity] * (severity is not None)
 
 
+def test_a_function_of_torch_is_not_said_to_be_another_s(tmp_path: Path) -> None:
+    (one,) = hits(tmp_path, {"model": network().state_dict(), "extra": Calls(torch.hub.list, "x")})
+    what = "would import torch.hub.list, which torch's own files do not"
+    assert one.message == f"loading it without weights_only {what}"
+
+
 def test_its_fix_refuses_the_file(tmp_path: Path) -> None:
     (one,) = hits(tmp_path, {"model": network().state_dict(), "extra": Calls(os.system, "true")})
     with pytest.raises(Exception, match="weights_only"):
