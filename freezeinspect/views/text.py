@@ -52,7 +52,8 @@ def tree(rows: Sequence[Row], width: int = WIDTH, colour: bool = False) -> str:
     rows, rest = rows[:LINES], rows[LINES:]
     columns = _fitting(rows, width)
     room = width - sum(_widths(rows, columns))
-    cells = [[_label(row, room), *(_cell(row, column, colour) for column in columns)] for row in rows]
+    step = "  " if 4 * max((row.depth for row in rows), default=0) <= room else " "
+    cells = [[_label(row, room, step), *(_cell(row, column, colour) for column in columns)] for row in rows]
     drawn = table(["module", *(COLUMNS[column] for column in columns)], cells, right=("params", "mult-\nadds"))
     return drawn + _more(rest)
 
@@ -114,11 +115,11 @@ def _shown(row: Row) -> str:
     return visible(f"{parent}.{row.name}" if parent and row.name.lstrip("{[")[:1].isdigit() else row.name)
 
 
-def _label(row: Row, room: int) -> str:
+def _label(row: Row, room: int, step: str) -> str:
     """Shorten a label to its room: the type gives way first, then the name's end, a deep indent, never the count."""
     if not row.depth:
         return _cut(visible(row.type) or ROOT, room)
-    indent, times = ("  " * row.depth)[: room // 2], _times(row)
+    indent, times = (step * row.depth)[: room // 2], _times(row)
     name = indent + _cut(_shown(row), room - len(indent) - len(times)) + times
     left = room - len(name) - 1
     return f"{name} {_cut(visible(row.type), left)}" if left > 1 else name

@@ -125,8 +125,16 @@ def test_many_groups_leave_the_line_at_80_characters() -> None:
 @pytest.mark.parametrize("name", ["llama", "transformer", "segformer", "nested"])
 def test_a_label_that_is_shortened_keeps_its_indent(name: str) -> None:
     report = dressed(ZOO[name]().model)
-    shallow = [(line, row) for line, row in zip(drawn(report)[3:], report.rows(), strict=True) if row.depth <= 4]
-    assert [line for line, row in shallow if len(line) - len(line.lstrip()) != 2 * row.depth] == []
+    lines = list(zip(drawn(report)[3:], report.rows(), strict=True))
+    step = len(lines[1][0]) - len(lines[1][0].lstrip())
+    assert [line for line, row in lines if row.depth <= 8 and len(line) - len(line.lstrip()) != step * row.depth] == []
+
+
+def test_a_deep_tree_is_indented_by_less_so_that_each_level_is_told_from_the_one_above() -> None:
+    lines = drawn(fi.inspect(chain(nn.Linear(1, 1), "abcdefghijk")))[3:]
+    assert [len(line) - len(line.lstrip()) for line in lines] == list(range(12))
+    lines = drawn(fi.inspect(chain(nn.Linear(1, 1), "abcd")))[3:]
+    assert [len(line) - len(line.lstrip()) for line in lines] == [0, 2, 4, 6, 8]
 
 
 def chain(model: nn.Module, names: str) -> nn.Module:
