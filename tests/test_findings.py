@@ -59,6 +59,12 @@ class TestOfAModel:
             "    model.body[0][1].eval()  # and 52 more"
         )
 
+    def test_one_line_that_mends_them_all_is_not_said_to_be_one_of_many(self) -> None:
+        model = leaking(3)
+        found = fi.check(model, torch.optim.SGD(model.parameters(), 0.1), select=["FI204"])
+        assert len(found) > 1
+        assert "more" not in str(found)
+
     def test_none_are_said_to_be_none(self) -> None:
         assert str(check(leaking().eval())) == "no findings"
 
@@ -90,6 +96,8 @@ class TestWhichAreKept:
     def test_another_rule_or_pattern_is_refused(self) -> None:
         with pytest.raises(NoSuchRule, match="no rule 'FI999'; there are: FI101 frozen-norm-updates-stats"):
             fi.check(leaking(), ignore=["FI999"])
+        with pytest.raises(NoSuchRule, match="did you mean 'frozen-norm-updates-stats'"):
+            fi.check(leaking(), ignore=["frozen-norm-update-stat"])
         with pytest.raises(BadPattern):
             check(leaking(), allow=[f"{CODE}:["])
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from freezeinspect.patterns import Pattern
+from freezeinspect.patterns import Pattern, nearest
 from freezeinspect.rules import RULES, SEVERITIES, name_of
 from freezeinspect.state import Finding, Structure
 
@@ -22,8 +22,11 @@ class NoSuchRule(ValueError):
     """A rule of this code or name does not exist; those that do are named."""
 
     def __init__(self, rule: str) -> None:
-        known = ", ".join(f"{one.CODE} {name_of(one)}" for one in RULES)
-        super().__init__(f"no rule {rule!r}; there are: {known}")
+        if near := nearest(rule, map(name_of, RULES)):
+            super().__init__(f"no rule {rule!r}; did you mean {' or '.join(map(repr, near))}?")
+        else:
+            known = ", ".join(f"{one.CODE} {name_of(one)}" for one in RULES)
+            super().__init__(f"no rule {rule!r}; there are: {known}")
 
 
 class FindingsError(AssertionError):

@@ -56,8 +56,14 @@ def _told(structure: Structure, group: Sequence[Finding]) -> str:
     by = f", by {first.call}" if first.call else ""
     lines = [f"{first.code} {first.name} {first.severity}: {place}{times}: {first.message}{when}{by}"]
     if first.fix:
-        lines.append(f"    {first.fix}" + (f"  # and {len(group) - 1} more" if len(group) > 1 else ""))
+        lines.append(f"    {mend(group)}")
     return "\n".join([wrapped(visible(lines[0]), WIDTH), *map(visible, lines[1:])])
+
+
+def mend(group: Sequence[Finding]) -> str | None:
+    """Give the line that mends the first of equal findings, and say how many other lines the rest take."""
+    others = len({one.fix for one in group}) - 1
+    return f"{group[0].fix}  # and {others} more" if others else group[0].fix
 
 
 def where(structure: Structure, group: Sequence[Finding]) -> str:

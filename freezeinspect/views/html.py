@@ -187,7 +187,7 @@ def told(structure: Structure, found: Sequence[Finding]) -> Iterable[dict[str, A
     for group in findings.alike(sorted(found, key=lambda one: SEVERITIES.index(one.severity))):
         first = group[0]
         when = f" at step {first.step}" if first.step is not None else ""
-        more = f"  # and {len(group) - 1} more" if len(group) > 1 else ""
+        fix = findings.mend(group)
         yield {
             "code": first.code,
             "name": first.name,
@@ -197,7 +197,7 @@ def told(structure: Structure, found: Sequence[Finding]) -> Iterable[dict[str, A
             "message": visible(first.message),
             "when": visible(when + (f", by {first.call}" if first.call else "")),
             "step": first.step,
-            "fix": visible(first.fix) + more if first.fix else None,
+            "fix": visible(fix) if fix else None,
             "modules": [structure.index.get(one.path, 0) for one in group],
         }
 
