@@ -179,6 +179,11 @@ class TestStreams:
         assert (done.returncode, done.stdout) == (2, "")
         assert said(done.stderr) == "-: standard input is closed; name a file"
 
+    def test_closed_standard_output_is_no_error(self, folder: Path) -> None:
+        command = f"{sys.executable} -m freezeinspect report {folder}/model.pt >&-"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
     def test_a_full_disk_is_said(self, folder: Path) -> None:
         with open("/dev/full", "w", encoding="utf-8") as full:
             done = subprocess.run([*RUN, folder / "model.pt"], stdout=full, stderr=subprocess.PIPE, text=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--steps", type=click.IntRange(min=6), default=24, show_default=True, help="Steps of each regime.")
 @click.option(
+    "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     help="Write the text (demo.txt), the figures (demo.json) and the page to this folder.",

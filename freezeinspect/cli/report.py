@@ -46,7 +46,7 @@ mixed        some do, some do not      –  there are none      ?  not told
 @click.option("--filter", "only", metavar="PATTERN", help="Show only what matches, as 'backbone' or '**.bn*'.")
 @click.option("--no-fold", is_flag=True, help="Give equal siblings a line each.")
 @click.option("--key", help="Which model of a training checkpoint, as 'ema'.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead.")
 def report(files: tuple[str, ...], form: str, key: str | None, output: Path | None, **lines: Any) -> None:
     """Show what is frozen in a FILE, or what a run's log tells.
 
@@ -66,7 +66,7 @@ def report(files: tuple[str, ...], form: str, key: str | None, output: Path | No
     refused: list[str] = []
     runs: list[Run] = []  # of one rank among several
     tell: Callable[[Report | Run], str] = partial(
-        _told, form=form, colour=sys.stdout.isatty() and output is None, **lines
+        _told, form=form, colour=output is None and bool(sys.stdout) and sys.stdout.isatty(), **lines
     )
     for file in _with_progress(files):
         with _refusing(file, refused):
