@@ -43,6 +43,13 @@ def rooms_in_design() -> list[str]:
     return [room for room in listed if not room.startswith("__")]
 
 
+def room_in_design(room: str) -> str:
+    """Give what the page says of a room that is a folder."""
+    _, house = text(ROOT / "docs/design.md").split("\nfreezeinspect/\n")
+    (said,) = re.findall(rf"^  {room}/(.*(?:\n   .*)*)", house.partition("```")[0], re.MULTILINE)
+    return str(said)
+
+
 def rooms_that_exist() -> set[str]:
     return {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 
@@ -54,6 +61,12 @@ def test_no_file_is_too_long() -> None:
         if path.suffix in SOURCES
     }
     assert {path: lines for path, lines in lengths.items() if lines > LONGEST} == {}
+
+
+@pytest.mark.parametrize("room", ["readers", "views", "report", "recorder", "demo", "integrations"])
+def test_the_design_names_every_file_of_a_room(room: str) -> None:
+    there = {path.name for path in (PACKAGE / room).glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"\w+\.py", room_in_design(room))) == there
 
 
 def test_the_contract_has_the_order_of_the_design() -> None:
