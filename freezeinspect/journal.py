@@ -253,9 +253,10 @@ def replayed(lines: Iterable[bytes], replay: Replay | None = None) -> Replay:
         except NotARecord:
             raise
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-            raise NotARecord(f"line {number}: not as {SCHEMA} says: {type(error).__name__}: {error}") from None
+            seen = f"line {number}: not as {SCHEMA} says: {type(error).__name__}: {error}"
+            raise NotARecord(f"{seen}; the lines before it can be saved as a log of their own") from None
     if len(replay.history.chapters) > 1 and not replay.history.last.states:
         replay.history.chapters.pop()  # of which no more than the structure was written
     if not replay.history.chapters or not replay.history.last.states:
-        raise NotARecord(f"it ends after {number} lines, before the first state of the model is told")
+        raise NotARecord(f"it ends after {number} lines, before the first state of the model is told; run it again")
     return replay

@@ -26,7 +26,7 @@ def read(file: BinaryIO) -> History:
     try:
         history = replayed(_lines(file), Checked()).history
     except NotARecord as error:
-        raise Unreadable(f"{error}; the lines before it can be saved as a log of their own") from None
+        raise Unreadable(str(error)) from None
     history.settle()
     return history
 

@@ -172,6 +172,7 @@ def test_a_log_that_is_not_as_it_should_be_is_unreadable_and_says_where(
     with pytest.raises(fi.Unreadable, match=re.escape(said)) as refused:
         fi.inspect(written(tmp_path / "hostile.fi.jsonl", told))
     assert re.search(r"line \d|after \d+ lines", str(refused.value))
+    assert ("can be saved" in str(refused.value)) == (": not as freezeinspect-log" in str(refused.value))
 
 
 def test_any_one_byte_changed_gives_a_run_or_one_line(run: tuple[Run, Path], tmp_path: Path) -> None:
