@@ -52,7 +52,7 @@ def _told(structure: Structure, group: Sequence[Finding]) -> str:
     first = group[0]
     place = visible(where(structure, group))
     times = f" ×{len(group)}" if len(group) > 1 else ""
-    when = f" at step {first.step}" if first.step is not None else ""
+    when = f" (step {first.step})" if first.step is not None else ""
     by = f", by {first.call}" if first.call else ""
     lines = [f"{first.code} {first.name} {first.severity}: {place}{times}: {first.message}{when}{by}"]
     if first.fix:

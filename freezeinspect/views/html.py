@@ -186,7 +186,7 @@ def told(structure: Structure, found: Sequence[Finding]) -> Iterable[dict[str, A
     """Give findings as a page shows them: those that differ in nothing but their place as one."""
     for group in findings.alike(sorted(found, key=lambda one: SEVERITIES.index(one.severity))):
         first = group[0]
-        when = f" at step {first.step}" if first.step is not None else ""
+        when = f" (step {first.step})" if first.step is not None else ""
         fix = findings.mend(group)
         yield {
             "code": first.code,
