@@ -53,8 +53,14 @@ def test_any_one_element_that_changes_is_found_and_no_other(name: str, data: st.
 def test_without_fingerprints_nobody_can_tell() -> None:
     found = fi.diff(fi.inspect(Residual()), fi.inspect(Residual()))
     assert {one.changed for one in found.differences.values} == {UNKNOWN}
-    assert found.sentence == "Values were not recorded; pass values=True to inspect()."
+    assert found.sentence == "Values were not recorded: inspect(values=True) records them, a run's log has none."
     assert not found
+
+
+def test_one_difference_is_told_as_one() -> None:
+    before, after = nn.Sequential(nn.ReLU()), nn.Sequential(nn.Tanh())
+    assert fi.diff(before, after).sentence == "Structure: 1 difference."
+    assert fi.diff(before, nn.Sequential(nn.ReLU().eval())).sentence == "Flags: 1 module or parameter differs."
 
 
 def test_weights_statistics_and_other_buffers_are_told_apart() -> None:

@@ -13,7 +13,7 @@ from freezeinspect.views.text import ROOT, table, visible, wrapped
 LINES = 40  # of one table
 WIDTH = 80
 _MODULES = ["module", "count", "weights", "running\nstats", "flags"]
-UNRECORDED = "values were not recorded; pass values=True to inspect()"
+UNRECORDED = "values were not recorded: inspect(values=True) records them, a run's log has none"
 
 
 class Count(NamedTuple):
@@ -149,9 +149,10 @@ def sentence(differences: Differences) -> str:
     ]
     if differences.flags:
         count = len({change.path for change in differences.flags})
-        parts.append(f"flags: {count} modules or parameters differ")
+        parts.append(f"flags: {count} {'modules or parameters differ' if count > 1 else 'module or parameter differs'}")
     if differences.structure:
-        parts.append(f"structure: {len(differences.structure)} differences")
+        count = len(differences.structure)
+        parts.append(f"structure: {count} difference{'s' * (count > 1)}")
     unknown = [one for one in differences.values if one.changed is UNKNOWN]
     if unknown and len(unknown) == len(differences.values):
         parts = [*parts[3:], UNRECORDED]
