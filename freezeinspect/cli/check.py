@@ -40,7 +40,7 @@ class _Check(click.Command):
     shell_complete=_rules,
     multiple=True,
     metavar="RULE",
-    help="Apply this rule alone, by code or name; may be repeated.",
+    help="Apply only this rule, by code or name; repeatable.",
 )
 @click.option("--ignore", shell_complete=_rules, multiple=True, metavar="RULE", help="Leave this rule out; repeatable.")
 @click.option(

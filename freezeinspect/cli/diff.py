@@ -24,7 +24,7 @@ from freezeinspect.views.text import visible
     "--fail-on",
     type=click.Choice(["weights", "stats", "flags", "structure", "any"]),
     multiple=True,
-    help="End with exit code 1 where these differ; may be given again.",
+    help="End with exit code 1 where these differ; repeatable.",
 )
 def diff(
     before: str, after: str, form: str, exact: bool, key: str | None, only: str | None, fail_on: tuple[str, ...]
