@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import sys
+import tempfile
 import traceback
 import warnings
 from pathlib import Path
@@ -79,8 +80,11 @@ def _called(call: str) -> str:
 
 
 def renew(page: Path) -> None:
-    """Run a page, and write what its blocks print."""
-    page.write_text(executed(page.read_text(encoding="utf-8")), encoding="utf-8")
+    """Run a page where the files that it makes are in nobody's way, and write what its blocks print."""
+    text = page.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        told = executed(text)
+    page.write_text(told, encoding="utf-8")
 
 
 if __name__ == "__main__":

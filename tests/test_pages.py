@@ -10,7 +10,7 @@ import pytest
 import freezeinspect
 import json_page
 from freezeinspect.cli import main
-from pages import DOCS, PROGRAM, ROOT, Block, blocks, executed, read
+from pages import DOCS, PROGRAM, ROOT, Block, blocks, executed, read, renew
 
 TESTS = Path(__file__).parent
 WHOLE = [  # run here, from top to bottom
@@ -62,6 +62,14 @@ def test_what_stands_below_a_block_is_what_it_prints(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert executed(read(page)) == read(page)
+
+
+def test_a_page_that_is_renewed_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.md").write_text('```python\nopen("made.pt", "w").close()\nprint(1)\n```\n', encoding="utf-8")
+    renew(Path("page.md"))
+    assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
+    assert (tmp_path / "page.md").read_text(encoding="utf-8").endswith("```\n\n```text\n1\n```\n")
 
 
 def is_run(page: str, block: Block) -> bool:
