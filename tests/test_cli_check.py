@@ -76,11 +76,16 @@ class TestSettings:
             ),
             ('select = "FI101"', "tool.freezeinspect.select = 'FI101': expected select"),
             ("select = [", "pyproject.toml: not TOML: Invalid value"),
+            (
+                'fail-on = "eror"',
+                "tool.freezeinspect.fail-on = 'eror': expected one of error, warning, info",
+            ),
+            (r'"\u001b[31mx" = 1', r"tool\.freezeinspect\.\\x1b\[31mx = 1: expected select"),
         ],
     )
     def test_of_another_form_are_refused_with_their_place(self, text: str, said: str, folder: Path) -> None:
         (folder / "pyproject.toml").write_text(f"[tool.freezeinspect]\n{text}\n")
-        done = run("check", "model.pt")
+        done = CliRunner().invoke(main, ["check", "model.pt"], color=True)
         assert done.exit_code == 2
         assert re.search(said, done.output)
 

@@ -12,7 +12,6 @@ from click.shell_completion import CompletionItem
 from freezeinspect.cli.output import fail, put
 from freezeinspect.patterns import BadPattern
 from freezeinspect.readers.limits import Unreadable
-from freezeinspect.views.text import visible
 
 if TYPE_CHECKING:
     from freezeinspect.report.run import Run
@@ -73,7 +72,7 @@ def check(files: tuple[str, ...], form: str, fail_on: str, key: str | None, **wh
     try:
         found = find(files[0] if len(files) == 1 else _run_of_all(files), key=key, **which)
     except (Unreadable, BadPattern, BadPolicy, NoSuchRule) as error:
-        fail(visible(str(error)))
+        fail(str(error))
     put(found.to_json() if form == "json" else github(found, files[0]) if form == "github" else str(found), None)
     if found.at_least(fail_on):
         sys.exit(1)
@@ -103,12 +102,13 @@ def explain(rule: str | None) -> None:
     try:
         put(catalogue() if rule is None else page(rule_of(rule)), None)
     except NoSuchRule as error:
-        fail(visible(str(error)))
+        fail(str(error))
 
 
 def _settings() -> dict[str, Any]:
     """Read `[tool.freezeinspect]` of the nearest pyproject.toml: defaults for the options of check."""
     from freezeinspect.policy import BadPolicy, tables
+    from freezeinspect.rules import SEVERITIES
 
     here = Path.cwd()
     file = next((one / "pyproject.toml" for one in (here, *here.parents) if (one / "pyproject.toml").is_file()), None)
@@ -117,7 +117,7 @@ def _settings() -> dict[str, Any]:
     try:
         tool = tables(file).get("tool", {})
     except BadPolicy as error:
-        fail(visible(str(error)))
+        fail(str(error))
     found = tool.get("freezeinspect", {}) if isinstance(tool, dict) else {}
     if not isinstance(found, dict):
         fail(f"{file}: tool.freezeinspect = {found!r}: expected a table")
@@ -129,4 +129,7 @@ def _settings() -> dict[str, Any]:
         if kind is None or type(value) is not kind:
             expected = "expected select, ignore, allow: lists, fail-on: text, or policy: a table or a path"
             fail(f"{file}: tool.freezeinspect.{key} = {value!r}: {expected}")
+    if found.get("fail-on", SEVERITIES[0]) not in SEVERITIES:
+        worst = ", ".join(SEVERITIES)
+        fail(f"{file}: tool.freezeinspect.fail-on = {found['fail-on']!r}: expected one of {worst}")
     return {key.replace("-", "_"): value for key, value in found.items()}

@@ -10,7 +10,6 @@ from freezeinspect.cli.output import fail, put
 from freezeinspect.patterns import BadPattern, MatchesNothing
 from freezeinspect.readers.limits import Unreadable
 from freezeinspect.report import diff as compare
-from freezeinspect.views.text import visible
 
 
 @click.command()
@@ -39,7 +38,7 @@ def diff(
         found = compare(before, after, exact=exact, key=key)
         found = found if only is None else found.only(only)
     except (Unreadable, BadPattern, MatchesNothing) as error:
-        fail(visible(str(error)))
+        fail(str(error))
     put(found.to_json() if form == "json" else found.to_markdown().rstrip() if form == "markdown" else str(found), None)
     if ("any" in fail_on and found) or any(found.has(kind) for kind in fail_on):
         sys.exit(1)

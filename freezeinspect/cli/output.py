@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import click
 
+from freezeinspect.views.text import visible
+
 
 def put(text: str, output: Path | None) -> None:
     """Print a text, or write it; what the terminal's encoding lacks is escaped."""
@@ -27,5 +29,5 @@ def put(text: str, output: Path | None) -> None:
 
 def fail(message: str) -> NoReturn:
     """End the program for input or a call that cannot be used: one line, exit code 2."""
-    click.echo(f"freezeinspect: {message}", err=True)
+    click.echo(f"freezeinspect: {visible(message)}", err=True)
     sys.exit(2)

@@ -26,7 +26,7 @@ def policy(file: str, output: Path | None, key: str | None) -> None:
     try:
         found = policy_of(file, key=key)
     except Unreadable as error:
-        fail(visible(str(error)))
+        fail(str(error))
     if not found.expect:
         click.echo(f"freezeinspect: {visible(file)} tells no flags, so its policy expects nothing", err=True)
     put(str(found), output)
