@@ -27,7 +27,7 @@ def beside(structure: Structure, found: Sequence[Finding]) -> str:
     told = [_told(structure, group) for group in groups[:TOLD]]
     left = {"more": sum(map(len, groups[TOLD:])), "for information": len(found) - len(grave) if grave else 0}
     rest = [f"{number} {what}" for what, number in left.items() if number]
-    return "\n".join([*told, *([f"and {', '.join(rest)}"] if rest else [])])
+    return "\n".join([*told, *([f"and {', '.join(rest)}; a check names them all"] if rest else [])])
 
 
 def codes(structure: Structure, found: Sequence[Finding]) -> dict[int, str]:

@@ -52,7 +52,7 @@ def test_what_is_only_information_is_left_to_check() -> None:
 def test_beside_graver_ones_information_is_counted() -> None:
     structure = backbone().snapshot.structure
     told = beside(structure, [finding("FI107", "info", "head"), finding("FI101", "error", "body.0")])
-    assert told == "FI101 name error: body.0: so\nand 1 for information"
+    assert told == "FI101 name error: body.0: so\nand 1 for information; a check names them all"
 
 
 def test_the_graver_come_first_and_too_many_are_counted() -> None:
@@ -60,7 +60,7 @@ def test_the_graver_come_first_and_too_many_are_counted() -> None:
     many = [finding("FI103", "warning", f"body.{n}", f"said {n}") for n in range(TOLD + 2)]
     lines = beside(structure, [*many, finding("FI101", "error", "head")]).splitlines()
     assert lines[0] == "FI101 name error: head: so"
-    assert lines[-1] == "and 3 more"
+    assert lines[-1] == "and 3 more; a check names them all"
 
 
 def test_a_module_with_several_has_the_code_of_the_worst_and_a_plus() -> None:
