@@ -279,7 +279,7 @@ def _stack_global(machine: _Machine, _: Any) -> None:
 
 def _extension(machine: _Machine, code: int) -> None:
     """Stand for what copyreg's registry would name; the registry is not asked."""
-    _push(machine, machine.globals.setdefault(("copyreg", f"extension {code}"), Global("copyreg", f"extension {code}")))
+    _push(machine, machine.name("copyreg", f"extension {code}"))
 
 
 def _reduce(machine: _Machine, _: Any) -> None:

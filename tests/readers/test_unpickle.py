@@ -23,6 +23,9 @@ DATA = st.recursive(
     ATOMS, lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(ATOMS, inner), max_leaves=20
 )
 PROTOCOLS = st.integers(0, pickle.HIGHEST_PROTOCOL)
+NAMED = "byte 0 of the pickle: a class's"
+CLASSES = "classes and functions, which is the limit"
+COPIES = b"}(" + b"".join(b"K%cN" % n for n in range(20)) + b"u\x940cm\nC\n)\x81" + b"h\x00b" * 3 + b"."  # of 60 entries
 
 
 class Kept:
@@ -177,6 +180,10 @@ class TestBuilding:
         with pytest.raises(Unreadable, match="copies more than 200 entries, which is the limit"):
             unpickle(pickled, replace(LIMITS, operations=200))
 
+    def test_of_the_last_two_opcodes_for_lists_extends_what_is_there(self) -> None:
+        assert unpickle(b"cm\nC\n)\x81Na(K\x01K\x02e.").value.items == [None, 1, 2]
+        assert unpickle(b"]Na(K\x01K\x02e.").value == [None, 1, 2]
+
     @pytest.mark.parametrize("target", [b"cposix\nsystem\n", b"]", b"}", b"N", b"\x8c\x01a"])
     def test_anything_but_an_object_is_refused(self, target: bytes) -> None:
         with pytest.raises(Unreadable, match="sets the state of"):
@@ -215,15 +222,28 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("limit", "value", "pickled", "said"),
         [
-            ("pickle_bytes", 3, b"NNN.", "the pickle has 4 bytes, and the limit is 3"),
-            ("operations", 3, b"NNN.", "the pickle has more than 3 operations, which is the limit"),
-            ("depth", 2, b"(((.", "byte 2 of the pickle: more than 2 levels, which is the limit"),
+            ("pickle_bytes", 4, b"NNN.", "the pickle has 4 bytes, and the limit is 3"),
+            ("operations", 4, b"NNN.", "the pickle has more than 3 operations, which is the limit"),
+            ("depth", 3, b"(((lll.", "byte 2 of the pickle: more than 2 levels, which is the limit"),
+            ("name_length", 5, b"cabc\nde\n.", f"{NAMED} name with more than 4 characters, which is the limit"),
+            ("classes", 2, b"ca\nb\nca\nc\n.", f"byte 5 of the pickle: more than 1 {CLASSES}"),
+            ("classes", 2, b"\x82\x01\x82\x02.", f"byte 2 of the pickle: more than 1 {CLASSES}"),
+            ("states", 2, b"cm\nC\n)\x81}b}b.", "byte 10 of the pickle: gives one object more than 1 states"),
+            ("operations", 60, COPIES, "byte 80 of the pickle: copies more than 59 entries, which is the limit"),
         ],
     )
-    def test_each_limit(self, limit: str, value: int, pickled: bytes, said: str) -> None:
+    def test_each_limit_to_the_last_one_within_it(self, limit: str, value: int, pickled: bytes, said: str) -> None:
+        unpickle(pickled, replace(LIMITS, **{limit: value}))
         with pytest.raises(Unreadable) as error:
-            unpickle(pickled, replace(LIMITS, **{limit: value}))
+            unpickle(pickled, replace(LIMITS, **{limit: value - 1}))
         assert str(error.value).startswith(said)
+
+    @pytest.mark.parametrize("number", [2**512 - 1, 1 - 2**512])
+    @pytest.mark.parametrize("protocol", [0, 2])
+    def test_an_integer_of_more_bits_than_512(self, number: int, protocol: int) -> None:
+        assert unpickle(pickle.dumps(number, protocol)).value == number
+        with pytest.raises(Unreadable, match="of the pickle: an integer of 513 bits, and the limit is 512$"):
+            unpickle(pickle.dumps(number * 2, protocol))
 
     def test_a_memo_index_that_would_allocate_costs_nothing(self) -> None:
         assert unpickle(b"Nr\xff\xff\xff\x7f.").value is None
