@@ -25,7 +25,7 @@ DATA = st.recursive(
 PROTOCOLS = st.integers(0, pickle.HIGHEST_PROTOCOL)
 NAMED = "byte 0 of the pickle: a class's"
 CLASSES = "classes and functions, which is the limit"
-COPIES = b"}(" + b"".join(b"K%cN" % n for n in range(20)) + b"u\x940cm\nC\n)\x81" + b"h\x00b" * 3 + b"."  # of 60 entries
+COPIES_60 = b"}(" + b"".join(b"K%cN" % n for n in range(20)) + b"u\x940cm\nC\n)\x81" + b"h\x00b" * 3 + b"."
 
 
 class Kept:
@@ -229,7 +229,7 @@ class TestWhatIsRefused:
             ("classes", 2, b"ca\nb\nca\nc\n.", f"byte 5 of the pickle: more than 1 {CLASSES}"),
             ("classes", 2, b"\x82\x01\x82\x02.", f"byte 2 of the pickle: more than 1 {CLASSES}"),
             ("states", 2, b"cm\nC\n)\x81}b}b.", "byte 10 of the pickle: gives one object more than 1 states"),
-            ("operations", 60, COPIES, "byte 80 of the pickle: copies more than 59 entries, which is the limit"),
+            ("operations", 60, COPIES_60, "byte 80 of the pickle: copies more than 59 entries, which is the limit"),
         ],
     )
     def test_each_limit_to_the_last_one_within_it(self, limit: str, value: int, pickled: bytes, said: str) -> None:
@@ -242,7 +242,7 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize("protocol", [0, 2])
     def test_an_integer_of_more_bits_than_512(self, number: int, protocol: int) -> None:
         assert unpickle(pickle.dumps(number, protocol)).value == number
-        with pytest.raises(Unreadable, match="of the pickle: an integer of 513 bits, and the limit is 512$"):
+        with pytest.raises(Unreadable, match="an integer of 513 bits, and the limit is 512"):
             unpickle(pickle.dumps(number * 2, protocol))
 
     def test_a_memo_index_that_would_allocate_costs_nothing(self) -> None:
