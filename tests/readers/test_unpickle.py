@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import datetime
+import gc
 import pickle
 import pickletools
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -75,6 +77,36 @@ class TestData:
 
     def test_of_python_2_is_decoded_as_torch_does(self) -> None:
         assert unpickle(b"U\x04na\xc3\xafT\x02\0\0\0ab\x86.").value == ("naï", "ab")
+
+
+class TestPickled:
+    def test_ends_where_its_last_operation_does_whatever_follows(self) -> None:
+        read = unpickle(b"K\x01.more")
+        assert (read.value, read.length, read.operations) == (1, 3, 2)
+
+    def test_tells_what_it_would_import_and_what_of_that_it_would_call(self) -> None:
+        read = unpickle(b"cm\nA\n)\x81cm\nf\n)R(im\ng\n(cm\nh\no.")
+        assert [str(one) for one in read.imports] == ["m.A", "m.f", "m.g", "m.h"]
+        assert {str(one) for one in read.called} == {"m.f", "m.g", "m.h"}
+
+    def test_tells_what_is_kept_outside_in_order(self) -> None:
+        assert [one.id for one in unpickle(b"Pa\nPb\n.").outside] == ["a", "b"]
+
+    def test_tells_of_a_class_kept_with_its_source_only_the_class(self) -> None:
+        read = unpickle(b"(\x8c\x06modulecm\nA\n\x8c\x04filetQ.")
+        assert (str(read.value), read.outside) == ("m.A", ())
+
+    @pytest.mark.parametrize("enabled", [True, False])
+    @pytest.mark.parametrize("data", [b"N.", b"?"])
+    def test_leaves_the_garbage_collector_as_it_was(self, enabled: bool, data: bytes) -> None:
+        was = gc.isenabled()
+        try:
+            (gc.enable if enabled else gc.disable)()
+            with suppress(Unreadable):
+                unpickle(data)
+            assert gc.isenabled() is enabled
+        finally:
+            (gc.enable if was else gc.disable)()
 
 
 class TestObjects:
@@ -206,7 +238,8 @@ class TestWhatIsRefused:
             (b"}(Nu.", "byte 3 of the pickle: a key without a value"),
             (b"NNa.", "byte 2 of the pickle: cannot append to a nonetype"),
             (b"NNNs.", "byte 3 of the pickle: cannot set an item of a nonetype"),
-            (b"NN\x93.", "byte 2 of the pickle: a class's name must be text, not NoneType in NoneType"),
+            (b"N\x8c\x01n\x93.", "byte 4 of the pickle: a class's name must be text, not str in NoneType"),
+            (b"\x8c\x01mN\x93.", "byte 4 of the pickle: a class's name must be text, not NoneType in str"),
             (b"ca b\nc\n.", "byte 0 of the pickle: a class's name with a space: 'a b c'"),
             (b"\x80\x06.", "byte 0 of the pickle: protocol 6, and the newest is 5"),
             (b"\x97.", "byte 0 of the pickle: a buffer outside the pickle, which no file has"),
