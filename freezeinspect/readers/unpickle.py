@@ -61,7 +61,6 @@ def _no_collections() -> Iterator[None]:
 
 def _run(machine: _Machine, data: bytes) -> tuple[Any, int, int]:
     position: int | None = 0
-    count = 0
     try:
         for count, (opcode, arg, position) in enumerate(islice(genops(data), machine.limits.operations), 1):  # noqa: B007
             _DOES[opcode.name](machine, arg)
