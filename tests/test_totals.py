@@ -1,4 +1,4 @@
-"""What a step can move as a table over all that a source may tell, and the totals with what it cannot."""
+"""The totals of a model: each tied tensor once, and None where the source cannot tell."""
 
 from __future__ import annotations
 
@@ -10,52 +10,8 @@ import torch
 from torch import nn
 
 from freezeinspect.readers.live import read
-from freezeinspect.state import ABSENT, NO, UNKNOWN, YES, Answer, Group, Optimizer, Snapshot
-from freezeinspect.verdicts import Summary, judge, summarise, weight_moves, with_statistics
-
-SGD, LBFGS, RPROP, ASGD = (f"torch.optim.{name}" for name in ("SGD", "LBFGS", "Rprop", "ASGD"))
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "lr", "required", "has_grad", "expected"),
-    [
-        (SGD, 0.1, YES, NO, YES),
-        (SGD, 0.1, NO, YES, YES),
-        (SGD, 0.1, NO, NO, NO),
-        (SGD, 0.1, NO, UNKNOWN, UNKNOWN),
-        (SGD, 0.1, UNKNOWN, NO, UNKNOWN),
-        (SGD, 0.0, YES, YES, NO),
-        (SGD, 0.0, UNKNOWN, UNKNOWN, NO),
-        (SGD, None, YES, YES, UNKNOWN),
-        (SGD, None, NO, YES, UNKNOWN),
-        (SGD, None, NO, NO, NO),
-        (LBFGS, 0.1, YES, YES, UNKNOWN),
-        (LBFGS, 0.0, NO, NO, UNKNOWN),
-        (RPROP, 0.0, NO, NO, UNKNOWN),
-        (ASGD, 0.0, YES, YES, UNKNOWN),
-        (RPROP, 0.1, YES, YES, YES),
-        (ASGD, 0.1, NO, NO, NO),
-        ("my.LBFGS.SGD", 0.1, YES, YES, YES),  # the class counts, not where it lives
-        (None, 0.1, YES, UNKNOWN, YES),  # in a file, which keeps no class
-        (None, 0.0, YES, UNKNOWN, UNKNOWN),
-        (None, None, YES, UNKNOWN, UNKNOWN),
-        (None, 0.1, NO, NO, UNKNOWN),
-        (None, 0.1, UNKNOWN, UNKNOWN, UNKNOWN),
-    ],
-)
-def test_what_a_step_can_move(
-    optimizer: str | None, lr: float | None, required: Answer, has_grad: Answer, expected: Answer
-) -> None:
-    seen = replace(
-        read(nn.Linear(1, 1, bias=False)),
-        requires_grad=(required,),
-        optimizers=(Optimizer(optimizer, (Group(lr, 0.0, 0),)),),
-        groups=((0,),),
-        has_grad=(has_grad,),
-    )
-    assert weight_moves(seen, 0) is expected
-    assert weight_moves(replace(seen, groups=(None,)), 0) is UNKNOWN
-    assert weight_moves(replace(seen, groups=((),)), 0) is NO
+from freezeinspect.state import ABSENT, UNKNOWN, Snapshot
+from freezeinspect.verdicts import Summary, judge, summarise, with_statistics
 
 
 def model() -> nn.Module:
@@ -107,14 +63,15 @@ def test_where_statistics_may_move_their_total_is_unknown_and_their_layers_are_c
     assert (seen.stats_layers, seen.stats_layers_moving) == (2, None)
 
 
-def with_kind(seen: Snapshot, kind: str) -> Snapshot:
+def with_kinds(seen: Snapshot, *kinds: str) -> Snapshot:
+    """Take the last tensors to be of these kinds, or all of one."""
     columns = list(seen.structure.columns)
-    columns[2] = first(columns[2], kind)
+    columns[2] = kinds * len(columns[2]) if len(kinds) == 1 else (*columns[2][: -len(kinds)], *kinds)
     return replace(seen, structure=replace(seen.structure, columns=tuple(columns)))
 
 
 def test_where_a_tensor_may_be_a_buffer_no_parameters_are_counted() -> None:
-    seen = vars(totals(with_kind(read(model()), "unknown")))
+    seen = vars(totals(with_kinds(read(model()), "buffer", "unknown")))
     whole = vars(totals(read(model())))
     assert seen == whole | dict.fromkeys(("parameters", "trainable_parameters", "frozen_parameters"))
 
@@ -148,3 +105,12 @@ def test_statistics_are_buffers_that_are_named_like_some() -> None:
         "2",
         "5.0",
     ]
+
+
+def test_three_hundred_parameters_are_counted_as_three_are() -> None:
+    assert totals(read(nn.Sequential(*(nn.Linear(1, 1) for _ in range(150))))).parameters == 300
+
+
+def test_statistics_of_which_nobody_knows_whether_they_are_buffers_are_statistics() -> None:
+    seen = with_kinds(read(nn.Sequential(nn.BatchNorm1d(1))), "unknown")
+    assert with_statistics(seen) == [1]
