@@ -8,12 +8,13 @@ INPUTS ?= 1000000000
 BIN := .venv/bin
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: help demo test test-kernel test-browser chromium lint docs package bench fuzz gpu
+.PHONY: help demo test coverage test-kernel test-browser chromium lint docs package bench fuzz gpu
 .NOTPARALLEL:
 
 help:
 	@echo "make demo         the experiment: unfreeze against bn_freeze(False)"
 	@echo "make test         tests and doctests"
+	@echo "make coverage     the lines that the tests run, all processes counted"
 	@echo "make test-kernel  the kernel for GPUs in Triton's interpreter, on the CPU"
 	@echo "make test-browser the pages of HTML in headless Chromium, which is installed where there is none"
 	@echo "make lint         ruff, mypy, the order of the rooms"
@@ -30,6 +31,13 @@ test: export OMP_NUM_THREADS = 1
 test: .venv/.installed-test
 	$(BIN)/pytest -n 2
 	$(BIN)/pytest --doctest-modules freezeinspect --ignore freezeinspect/integrations --ignore freezeinspect/recorder/kernel.py
+
+coverage: export OMP_NUM_THREADS = 1
+coverage: .venv/.installed-test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --ignore tests/hostile  # what it runs must write no file, so it cannot be measured
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test-kernel: .triton/.installed .venv/.installed-test
 	PYTHONPATH=.triton $(BIN)/pytest tests/recorder/test_kernel.py

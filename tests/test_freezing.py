@@ -186,22 +186,21 @@ def test_any_sequence_of_verbs_leaves_what_fastai_left(tree: Any, grouping: str,
         assert state(ours) == state(theirs)
 
 
-def trains(model: nn.Sequential) -> list[bool]:
-    return [all(p.requires_grad for p in group.parameters()) for group in model]
+def trains(model: nn.Sequential) -> list[int]:
+    return [i for i, group in enumerate(model) if all(p.requires_grad for p in group.parameters())]
 
 
-@pytest.mark.parametrize(
-    ("n", "expected"),
-    [
-        (0, [True, True, True]),
-        (-2, [False, True, True]),
-        (99, [False, False, False]),
-        (-99, [True, True, True]),
-    ],
-)
-def test_freeze_to_takes_groups_as_a_slice_does(n: int, expected: list[bool]) -> None:
+@pytest.mark.parametrize(("n", "expected"), [(0, [0, 1, 2]), (-2, [1, 2]), (99, []), (-99, [0, 1, 2])])
+def test_freeze_to_takes_groups_as_a_slice_does(n: int, expected: list[int]) -> None:
     model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(3)))
     fi.freeze_to(model, n)
+    assert trains(model) == expected
+
+
+@pytest.mark.parametrize(("n", "expected"), [(-3, [0]), (-1, [2]), (0, [0]), (2, [2])])
+def test_freeze_all_but_counts_groups_from_either_end(n: int, expected: list[int]) -> None:
+    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(3)))
+    fi.freeze_all_but(model, n)
     assert trains(model) == expected
 
 
@@ -219,11 +218,12 @@ ON_MODULES: dict[str, Callable[[Any], None]] = {
 
 
 @pytest.mark.parametrize("verb", ON_GROUPS)
-def test_a_parameter_of_the_root_is_in_no_group_and_the_warning_names_it(verb: str) -> None:
+def test_the_parameters_of_the_root_are_in_no_group_and_the_warning_names_them(verb: str) -> None:
     model = Token()
     model.register_parameter("unset", None)
+    model.scale = nn.Parameter(torch.ones(1))
     said = (
-        "cls_token: parameters of Token itself are in no child group and stay as they are; "
+        "cls_token, scale: parameters of Token itself are in no child group and stay as they are; "
         "set their requires_grad yourself"
     )
     with pytest.warns(UserWarning, match=re.escape(said)) as caught:
@@ -232,7 +232,7 @@ def test_a_parameter_of_the_root_is_in_no_group_and_the_warning_names_it(verb: s
     assert model.cls_token.requires_grad is True
 
 
-@pytest.mark.parametrize("verb", ["freeze", "unfreeze", "freeze_to", "freeze_all_but"])
+@pytest.mark.parametrize("verb", ON_GROUPS)
 def test_the_warning_points_at_the_line_that_called_the_verb(verb: str) -> None:
     def here(call: Callable[..., None], *args: Any) -> int:
         call(*args)
@@ -244,10 +244,10 @@ def test_the_warning_points_at_the_line_that_called_the_verb(verb: str) -> None:
     assert [(one.filename, one.lineno) for one in caught] == [(__file__, line)]
 
 
-@pytest.mark.parametrize("n", [99, 2, -3])
+@pytest.mark.parametrize("n", [99, 3, -4])
 def test_a_group_that_is_not_there_is_named_and_nothing_is_touched(n: int) -> None:
-    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
-    said = f"freeze_all_but: there is no group {n}: expected -2 to 1, for there are 2 groups; nothing was changed"
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1), nn.ReLU())
+    said = f"freeze_all_but: there is no group {n}: expected -3 to 2, for there are 3 groups; nothing was changed"
     with unchanged(model), pytest.raises(IndexError, match=f"^{re.escape(said)}$"):
         fi.freeze_all_but(model, n)
 
@@ -302,9 +302,8 @@ def test_parameters_that_have_no_shape_yet_freeze_too() -> None:
 
 def test_bn_freeze_goes_by_the_attribute_even_where_it_is_none() -> None:
     norm, other = nn.BatchNorm1d(1, track_running_stats=False), nn.LayerNorm(1)
-    assert norm.running_mean is None
     fi.bn_freeze([norm, other], True)
-    assert norm.bn_freeze is True
+    assert (norm.running_mean, norm.bn_freeze) == (None, True)
     assert not hasattr(other, "bn_freeze")
 
 
@@ -348,11 +347,13 @@ def test_a_train_method_of_the_users_own_is_called_and_the_modules_below_are_the
     assert [m.training for m in model[0]] == [False, True]
 
 
-def test_a_train_method_set_on_the_instance_is_called() -> None:
-    encoder = nn.Linear(1, 1).eval()
-    encoder.train = lambda mode=True: encoder  # the usual way to pin an encoder that another package built
-    fi.set_train_mode(nn.Sequential(encoder))
-    assert encoder.training is False
+def test_a_train_method_set_on_the_instance_is_told_what_the_rule_says_and_decides() -> None:
+    told: list[bool] = []
+    model = nn.Sequential(nn.BatchNorm1d(1).eval())
+    model[0].train = told.append  # the usual way to pin a module that another package built
+    for verb in (fi.set_train_mode, fi.unfreeze, fi.set_train_mode):
+        verb(model)
+    assert (told, model[0].training) == ([False, True], False)
 
 
 def test_a_norm_that_two_parents_hold_follows_the_rule() -> None:

@@ -156,6 +156,16 @@ class TestApplyLeaf:
         apply_leaf(model, lambda m: m.train(not isinstance(m, nn.BatchNorm1d)))
         assert [m.training for m in model.modules()] == [True, True, False]
 
+    @pytest.mark.parametrize(("parents", "expected"), [(2, 2), (32, 32), (33, 32 + 1), (96, 32 + 1)])
+    def test_a_shared_module_is_visited_32_times_and_once_more_where_there_are_more_parents(
+        self, parents: int, expected: int
+    ) -> None:
+        norm = nn.BatchNorm1d(2)
+        model = nn.Sequential(*[nn.Sequential(norm) for _ in range(parents)])
+        seen = visits(apply_leaf, model)
+        assert seen.count(norm) == expected
+        assert seen.count(model) == (1 if parents <= 32 else 2)
+
     @pytest.mark.parametrize("parents", [2, VISIT_LIMIT, VISIT_LIMIT + 1, 3 * VISIT_LIMIT])
     def test_however_many_parents_recurse_the_shared_child_has_the_last_word(self, parents: int) -> None:
         norm = nn.BatchNorm1d(2)

@@ -61,7 +61,6 @@ def _no_collections() -> Iterator[None]:
 
 def _run(machine: _Machine, data: bytes) -> tuple[Any, int, int]:
     position: int | None = 0
-    count = 0
     try:
         for count, (opcode, arg, position) in enumerate(islice(genops(data), machine.limits.operations), 1):  # noqa: B007
             _DOES[opcode.name](machine, arg)
@@ -279,7 +278,7 @@ def _stack_global(machine: _Machine, _: Any) -> None:
 
 def _extension(machine: _Machine, code: int) -> None:
     """Stand for what copyreg's registry would name; the registry is not asked."""
-    _push(machine, machine.globals.setdefault(("copyreg", f"extension {code}"), Global("copyreg", f"extension {code}")))
+    _push(machine, machine.name("copyreg", f"extension {code}"))
 
 
 def _reduce(machine: _Machine, _: Any) -> None:
