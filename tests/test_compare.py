@@ -129,3 +129,21 @@ def test_only_keeps_what_matches() -> None:
     assert found.only("head").weights == ("head.3.weight", "head.3.bias")
     with pytest.raises(MatchesNothing):
         found.only("layer9")
+
+
+def test_a_frame_has_a_row_for_each_difference() -> None:
+    before = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    after = nn.Sequential(nn.Linear(2, 2), nn.ReLU()).requires_grad_(False)
+    after.load_state_dict(before.state_dict(), strict=False)
+    frame = fi.diff(before, after).to_frame()
+    assert list(frame.columns) == ["name", "kind", "before", "after"]
+    rows = [tuple(row) for row in frame.itertuples(index=False)]
+    assert ("1", "type", "torch.nn.modules.linear.Linear", "torch.nn.modules.activation.ReLU") in rows
+    assert ("0.weight", "requires_grad", YES, NO) in rows
+
+
+def test_a_module_of_another_class_is_told_by_its_short_name() -> None:
+    told = str(fi.diff(nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.ReLU())))
+    assert "Linear" in told
+    assert "ReLU" in told
+    assert "torch.nn.modules" not in told
