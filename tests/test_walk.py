@@ -173,6 +173,16 @@ class TestApplyLeaf:
         apply_leaf(model, lambda m: m.train(m is not norm))
         assert not norm.training
 
+    def test_what_comes_after_a_module_that_was_visited_too_often_is_visited_as_ever(self) -> None:
+        shared, last = nn.Tanh(), nn.ReLU()
+        seen = visits(apply_leaf, [*[nn.Sequential(shared) for _ in range(VISIT_LIMIT + 2)], last])
+        assert (seen.count(shared), seen.count(last)) == (VISIT_LIMIT + 1, 2)
+
+    def test_the_visit_of_every_module_beyond_the_limit_takes_a_root_that_holds_itself_once(self) -> None:
+        model = nn.Sequential(*[nn.Sequential(shared) for shared in [nn.Tanh()] * (VISIT_LIMIT + 1)])
+        model[0].add_module("up", model)
+        assert visits(apply_leaf, model).count(model) == 2
+
     @pytest.mark.parametrize("depth", [2, 5, 7])
     def test_however_deep_the_sharing_is_nested_the_shared_child_has_the_last_word(self, depth: int) -> None:
         norm = nn.BatchNorm1d(2)
@@ -377,3 +387,14 @@ class TestWrappers:
         model = DataParallel(nn.ReLU())
         assert [path for path, _ in walk(model, [])] == ["", "0"]
         assert unwrapped(model) is model
+
+    def test_so_does_that_of_a_list_of_groups(self) -> None:
+        shared = nn.ReLU()
+        groups = [nn.Sequential(shared) for _ in range(VISIT_LIMIT + 1)]
+        assert [path for path, m in walk(groups) if m is shared] == [*(f"{n}.0" for n in range(VISIT_LIMIT)), "0.0"]
+
+    def test_wrappers_are_told_of_with_the_path_of_what_is_in_them(self) -> None:
+        one, other = nn.DataParallel(nn.ReLU()), nn.DataParallel(nn.DataParallel(nn.Tanh()))
+        wrapped: list[tuple[str, nn.Module]] = []
+        list(walk(nn.Sequential(one, other), [], wrapped))
+        assert wrapped == [("0", one), ("1", other), ("1", other.module)]
