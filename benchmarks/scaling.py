@@ -20,6 +20,7 @@ from typing import Any
 import click
 import torch
 import torchinfo
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from tabulate import tabulate
 from torch import nn
@@ -157,7 +158,8 @@ def main(rounds: int, steps: int, ranks: Path | None, picture: Path | None, outp
         panels["ranks"] = ("ms", with_ranks(ranks))
     click.echo(tabulate(rows(panels), ["what", "how", "size: figure", "exponent at the end"], "github"))
     if picture is not None:
-        drawn(panels).savefig(picture, metadata={"Date": None})
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": "freezeinspect"}):
+            drawn(panels).savefig(picture, metadata={"Date": None})
     if output is not None:
         found: dict[str, Any] = {"machine": describe(), "rounds": rounds, "curves": panels}
         output.write_text(json.dumps(found, indent=1) + "\n")
